@@ -1,0 +1,1 @@
+"""What is true on a host or in the cluster: read-only, one round trip each."""

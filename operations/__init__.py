@@ -1,0 +1,1 @@
+"""The idempotent verbs that change a host."""
