@@ -1,0 +1,231 @@
+"""The settings of a cluster: typed, documented, and read from the data of a pyinfra inventory.
+
+`ClusterSettings` holds what is the same for every node, `NodeSettings` what may differ. Both are filled
+from the flat keys of the inventory and its group data; `piclusterops.validation` turns a whole inventory
+into a `Cluster`, or into one list of all its faults.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+Role = Literal["master", "worker", "data_node"]
+ROLES: tuple[Role, ...] = ("master", "worker", "data_node")
+
+#: Oldest release with fixes that restore and apply depend on (K3s release notes of 2026-09-30).
+DEFAULT_K3S_VERSION = "v1.36.5+k3s1"
+DEFAULT_K3S_MIRROR = "https://github.com/k3s-io/k3s/releases/download"
+
+#: What every node gets from its distribution's own repository.
+DEFAULT_PACKAGES: tuple[str, ...] = (
+    "ca-certificates",
+    "conntrack",
+    "curl",
+    "ethtool",
+    "iptables",
+    "jq",
+    "nfs-common",
+    "nftables",
+    "rsync",
+    "sqlite3",
+)
+
+_K3S_VERSION = re.compile(r"v\d+\.\d+\.\d+(-rc\d+)?\+k3s\d+")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( .*)?")
+_LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_TAINT = re.compile(r"[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)")
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(what)
+        return value
+
+    return AfterValidator(check)
+
+
+DnsLabel = Annotated[str, _matching(_DNS_LABEL, "must be a DNS label: a-z, 0-9 and -, at most 63 characters")]
+K3sVersion = Annotated[str, _matching(_K3S_VERSION, "must look like v1.36.5+k3s1")]
+UserName = Annotated[str, _matching(_USER_NAME, "must be a Linux user name: a-z, 0-9, _ and -")]
+SshPublicKey = Annotated[
+    str, _matching(_SSH_KEY, "must be one line of an OpenSSH public key, such as 'ssh-ed25519 AAAA... me'")
+]
+LabelKey = Annotated[str, _matching(_LABEL_KEY, "must be a Kubernetes label key: [prefix/]name")]
+LabelValue = Annotated[str, _matching(_LABEL_VALUE, "must be a Kubernetes label value of at most 63 characters")]
+Taint = Annotated[str, _matching(_TAINT, "must look like key=value:NoSchedule")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AdminUser(_Model):
+    """A person who may log in to every node."""
+
+    name: UserName = Field(description="Login name.")
+    ssh_keys: tuple[SshPublicKey, ...] = Field(
+        min_length=1, description="All the public keys of the user; any other key is removed."
+    )
+    sudo: Literal["nopasswd", "password", "none"] = Field(
+        "password", description="`nopasswd`: sudo without a password; `password`: sudo asks; `none`: no sudo."
+    )
+
+
+class Reservation(_Model):
+    """What the kubelet keeps back from pods."""
+
+    cpu: str = Field("100m", pattern=r"^\d+m?$", description="CPU, in Kubernetes units.")
+    memory: str = Field("256Mi", pattern=r"^\d+[KMG]i$", description="Memory, in Kubernetes units.")
+
+
+class ClusterSettings(_Model):
+    """What is the same on every node."""
+
+    cluster_name: DnsLabel = Field("piclusterops", description="Name of the cluster and of its kubectl context.")
+    domain: str = Field("home.arpa", description="DNS domain of the nodes: `<node>.<domain>` (RFC 8375).")
+    timezone: str = Field("Etc/UTC", description="Time zone of the nodes, a name of the IANA database.")
+    admin_users: tuple[AdminUser, ...] = Field((), description="People who may log in to every node.")
+    packages: tuple[str, ...] = Field(DEFAULT_PACKAGES, description="Debian packages every node has.")
+    extra_packages: tuple[str, ...] = Field((), description="Debian packages on top of `packages`.")
+    journal_max_size_mb: int = Field(500, ge=50, description="Most disk the journal takes, in MB.")
+    journal_retention_days: int = Field(30, ge=1, description="How long the journal is kept, in days.")
+
+    lan_cidr: IPv4Network = Field(description="The network the nodes are in.")
+    services_cidr: IPv4Network | None = Field(None, description="Network (VLAN) of the published services.")
+    vpn_cidr: IPv4Network | None = Field(None, description="Network of the VPN's peers.")
+    vpn_port: Port = Field(51900, description="UDP port of the VPN; not 51820 or 51821, which flannel uses.")
+    metallb_pool: str | None = Field(
+        None, description="Addresses for LoadBalancer services: `first-last` or a network."
+    )
+    pod_cidr: IPv4Network = Field(IPv4Network("10.42.0.0/16"), description="Network of the pods.")
+    service_cidr: IPv4Network = Field(IPv4Network("10.43.0.0/16"), description="Network of the ClusterIPs.")
+    node_cidr_mask: int = Field(24, ge=17, le=28, description="Prefix length of each node's share of `pod_cidr`.")
+    cluster_domain: str = Field("cluster.local", description="DNS domain inside the cluster.")
+    flannel_backend: Literal["vxlan", "host-gw", "wireguard-native"] = Field(
+        "vxlan", description="How pods of different nodes reach each other."
+    )
+
+    k3s_version: K3sVersion = Field(DEFAULT_K3S_VERSION, description="K3s release of every node.")
+    k3s_mirror: str = Field(
+        DEFAULT_K3S_MIRROR,
+        description="Where K3s comes from: a directory of this machine or a URL, laid out like the K3s releases.",
+    )
+    lock_file: str | None = Field(
+        None, description="File with the digests of the artefacts; `<inventory>.lock` beside the inventory."
+    )
+    airgap_images: bool = Field(False, description="Also put the release's image archive on every node.")
+    datastore: Literal["sqlite", "etcd"] = Field(
+        "sqlite",
+        description="`sqlite` for one server on an SD card; `etcd` for three servers, or one on an SSD or NVMe.",
+    )
+    api_names: tuple[str, ...] = Field((), description="More names or addresses for the API's certificate.")
+    k3s_disable: tuple[
+        Literal["coredns", "servicelb", "traefik", "local-storage", "metrics-server", "runtimes"], ...
+    ] = Field(("servicelb",), description="Packaged components of K3s to leave out.")
+    secrets_encryption: bool = Field(
+        True, description="Encrypt Secrets in the datastore. Must be decided before the first start."
+    )
+    kube_apiserver_args: tuple[str, ...] = Field((), description="More `name=value` arguments for kube-apiserver.")
+    kube_controller_manager_args: tuple[str, ...] = Field(
+        (), description="More `name=value` arguments for kube-controller-manager."
+    )
+    kubelet_args: tuple[str, ...] = Field((), description="More `name=value` arguments for the kubelet.")
+    registries: dict[str, Any] = Field(
+        default_factory=dict, description="Content of K3s' `registries.yaml` (mirrors and credentials)."
+    )
+    pod_max_pids: int = Field(4096, ge=128, description="Most processes of one pod (CIS 4.2.13).")
+    system_reserved: Reservation = Field(Reservation(), description="Kept for the operating system.")
+    kube_reserved: Reservation = Field(Reservation(), description="Kept for K3s itself.")
+    shutdown_grace_s: int = Field(60, ge=0, description="Time pods get at a shutdown, in seconds.")
+    shutdown_grace_critical_s: int = Field(
+        20, ge=0, description="Part of `shutdown_grace_s` kept for critical pods, in seconds."
+    )
+
+    time_sync_timeout_s: int = Field(120, ge=1, description="How long to wait for a synchronised clock, in seconds.")
+    reboot_timeout_s: int = Field(600, ge=10, description="How long a node may take to come back, in seconds.")
+    ready_timeout_s: int = Field(300, ge=10, description="How long a node may take to become Ready, in seconds.")
+    min_memory_mb: int = Field(1800, ge=512, description="Least memory of a node, in MB.")
+    min_disk_mb: int = Field(4096, ge=512, description="Least free disk for K3s before it is installed, in MB.")
+
+
+class NodeSettings(_Model):
+    """What may differ from node to node."""
+
+    address: IPv4Address = Field(description="Address of the node in `lan_cidr`; `ssh_hostname` when not given.")
+    node_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="Labels of the Kubernetes node.")
+    node_taints: tuple[Taint, ...] = Field((), description="Taints of the Kubernetes node: `key=value:Effect`.")
+    interface: str | None = Field(None, description="Interface that carries pod traffic, when not the default one.")
+
+    @field_validator("node_labels")
+    @classmethod
+    def _no_reserved_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        reserved = [key for key in labels if key.split("/")[0].endswith(("kubernetes.io", "k8s.io"))]
+        if reserved:
+            raise ValueError(f"the prefixes kubernetes.io and k8s.io are reserved: {', '.join(reserved)}")
+        return labels
+
+
+class Node(_Model):
+    """One node of a validated cluster."""
+
+    name: DnsLabel
+    role: Role
+    settings: NodeSettings
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the node runs the control plane."""
+        return self.role == "master"
+
+    @property
+    def address(self) -> str:
+        """Address in the LAN."""
+        return str(self.settings.address)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """All labels we keep on the Kubernetes node."""
+        return {"piclusterops.io/role": self.role, **self.settings.node_labels}
+
+
+class Cluster(_Model):
+    """A validated cluster: settings and nodes, in the order of the inventory."""
+
+    settings: ClusterSettings
+    nodes: tuple[Node, ...]
+
+    @property
+    def servers(self) -> Sequence[Node]:
+        """The nodes that run the control plane; the first one starts the cluster."""
+        return [node for node in self.nodes if node.is_server]
+
+    @property
+    def agents(self) -> Sequence[Node]:
+        """The other nodes."""
+        return [node for node in self.nodes if not node.is_server]
+
+    @property
+    def first_server(self) -> Node:
+        """The server that starts the cluster and that the others join."""
+        return self.servers[0]
+
+    def node(self, name: str) -> Node:
+        """The node of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
