@@ -1,0 +1,56 @@
+# The verbs of a checkout. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo demo-down check test test-lab docs benchmark clean
+
+help:  ## List the verbs
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+$(READY): setup.cfg pyproject.toml
+	@echo "==> Creating the virtual environment $(VENV)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "==> Installing python3-venv from the distribution's packages"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; }
+	@python3 -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,test]'
+	@touch $@
+
+demo: $(READY)  ## Four hosts in containers, made into a K3s cluster
+	$(BIN)/picluster lab up
+	$(BIN)/pyinfra -y inventories/lab.py deploys/site.py
+	$(BIN)/picluster status --env lab
+	@echo
+	@echo "Look around:"
+	@echo "  $(BIN)/picluster lab ssh pi-master sudo k3s kubectl get nodes -o wide"
+	@echo "  $(BIN)/picluster lab ssh pi-worker-1"
+	@echo "  $(BIN)/picluster kubeconfig --env lab        # for your own kubectl"
+	@echo "  $(BIN)/pyinfra -y inventories/lab.py deploys/site.py    # again: nothing changes"
+	@echo "  make demo-down                               # and nothing is left"
+
+demo-down: $(READY)  ## Remove the demo's hosts, networks and routes
+	$(BIN)/picluster lab down
+
+check: $(READY)  ## Lint, types and unit tests: the inner loop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
+	$(BIN)/pytest -q tests/unit tests/shell
+
+test: check test-lab  ## Everything that CI runs
+
+test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
+	$(BIN)/pytest tests/lab -v --durations=15
+
+docs: $(READY)  ## Write the generated pages of docs/reference anew
+	$(BIN)/python -m piclusterops.settings_reference > docs/reference/settings.md
+
+benchmark: $(READY)  ## Compare with ansible-core on the lab's hosts (needs the lab)
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## Remove the virtual environment and build leftovers
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,140 @@
+"""The command line of PiClusterOps."""
+
+from __future__ import annotations
+
+from gevent import monkey
+
+monkey.patch_all()  # pyinfra's connections need it, before anything imports ssl or socket
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from pyinfra.api import Inventory
+from pyinfra.api.exceptions import PyinfraError
+from rich.console import Console
+from rich.table import Table
+
+from piclusterops import __version__, kubeconfig, lock
+from piclusterops.facts.kube import Nodes
+from piclusterops.inventory import InventoryError, environment_path, load_inventory
+from piclusterops.lab.commands import lab as lab_commands
+from piclusterops.session import CommandFailed, HostUnreachable, connected, output_of
+from piclusterops.settings import Cluster
+from piclusterops.validation import cluster_from_inventory
+
+env_option = click.option(
+    "--env", default="prod", show_default=True, help="Environment: the name of a file in inventories/, or a path."
+)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and exit code 1."""
+    try:
+        yield
+    except (InventoryError, HostUnreachable, CommandFailed, PyinfraError, lock.LockError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def load(env: str) -> tuple[Path, Inventory, Cluster]:
+    """The inventory of an environment and the validated cluster in it."""
+    path = environment_path(env)
+    inventory = load_inventory(path)
+    return path, inventory, cluster_from_inventory(inventory)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="picluster")
+def main() -> None:
+    """Raspberry Pis into a hardened K3s cluster: look at it, fetch its kubeconfig, pin its artefacts, try it in a lab.
+
+    The cluster itself is made and changed by pyinfra: pyinfra inventories/prod.py deploys/site.py
+    """
+
+
+@main.command()
+@env_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(env: str, as_json: bool) -> None:
+    """Show the nodes of the cluster: roles, versions, Ready. Exit code 1 when one is not Ready or missing."""
+    with plain_errors():
+        _, inventory, cluster = load(env)
+        with connected(inventory, cluster.first_server.name) as host:
+            nodes = host.get_fact(Nodes)
+        if nodes is None:
+            raise CommandFailed(
+                f"{cluster.first_server.name}: the Kubernetes API does not answer\n"
+                f"Try: pyinfra -y inventories/{env}.py deploys/site.py"
+            )
+    missing = sorted({node.name for node in cluster.nodes} - {node.name for node in nodes})
+    if as_json:
+        click.echo(json.dumps({"nodes": [node.as_dict() for node in nodes], "missing": missing}, indent=2))
+    else:
+        table = Table(title=f"Cluster {cluster.settings.cluster_name}")
+        for column in ("Node", "Role", "Kubernetes roles", "Ready", "Version", "Address", "Operating system"):
+            table.add_column(column, overflow="fold")
+        for node in nodes:
+            table.add_row(
+                node.name,
+                node.labels.get("piclusterops.io/role", "-"),
+                ", ".join(node.roles) or "-",
+                "[green]yes[/]" if node.ready else "[red]no[/]",
+                node.version,
+                node.address,
+                node.os_image,
+            )
+        for name in missing:
+            table.add_row(name, cluster.node(name).role, "-", "[red]missing[/]", "-", cluster.node(name).address, "-")
+        Console().print(table)
+    if missing or not all(node.ready for node in nodes):
+        raise SystemExit(1)
+
+
+@main.command("kubeconfig")
+@env_option
+@click.option(
+    "--file",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("~/.kube/config"),
+    show_default=True,
+    help="The kubeconfig to merge into.",
+)
+def kubeconfig_command(env: str, target: Path) -> None:
+    """Fetch the cluster's kubeconfig and merge it under its own context.
+
+    The current context stays as it is; a backup of the file is kept.
+    """
+    with plain_errors():
+        _, inventory, cluster = load(env)
+        first = cluster.first_server
+        with connected(inventory, first.name) as host:
+            fetched = output_of(host, "cat /etc/rancher/k3s/k3s.yaml")
+        context = cluster.settings.cluster_name
+        path = target.expanduser()
+        kubeconfig.merge_file(path, kubeconfig.rewrite(fetched, context, first.address))
+    click.echo(f"Merged into {path}. Try: kubectl --context {context} get nodes")
+
+
+@main.command("lock")
+@env_option
+def lock_command(env: str) -> None:
+    """Resolve the K3s version of the inventory to digests, from the release's own checksum files."""
+    with plain_errors():
+        path, _, cluster = load(env)
+        settings = cluster.settings
+        file = Path(settings.lock_file or path.with_suffix(".lock"))
+        entries = lock.resolve(settings.k3s_mirror, settings.k3s_version)
+        lock.write(file, entries)
+    for entry in entries:
+        click.echo(f"{entry.sha256}  {entry.version}/{entry.file}")
+    click.echo(f"Written to {file}: commit it with the inventory.")
+
+
+main.add_command(lab_commands)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The lab that the tests of whole verbs share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from piclusterops.lab.fleet import Lab
+
+NAME = os.environ.get("PICLUSTEROPS_LAB", "test")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Four hosts, up for the whole session. PICLUSTEROPS_LAB_KEEP=1 leaves them for a look around."""
+    os.environ["PICLUSTEROPS_LAB"] = NAME
+    lab = Lab(NAME)
+    lab.up()
+    yield lab
+    if not os.environ.get("PICLUSTEROPS_LAB_KEEP"):
+        lab.down()
