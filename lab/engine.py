@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import docker
 from docker.client import DockerClient
 from docker.errors import DockerException
-
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
 from piclusterops.lab.state import LabError, cache_root
@@ -124,7 +124,9 @@ def _start() -> DockerClient:
 def _start_own() -> DockerClient:
     # A Unix socket's path has at most 107 characters; containerd's is the longest one.
     if len(str(root() / "run/containerd/containerd.sock.ttrpc")) > 107:
-        raise LabError(f"{cache_root()} is too long a path for the engine's sockets; set PICLUSTEROPS_CACHE to a short one")
+        raise LabError(
+            f"{cache_root()} is too long a path for the engine's sockets; set PICLUSTEROPS_CACHE to a short one"
+        )
     say(f"No Docker Engine answers: starting one for the lab in {root()}")
     root().mkdir(parents=True, exist_ok=True)
     strays = [str(path) for path in _STRAYS if not path.exists()]
@@ -132,10 +134,7 @@ def _start_own() -> DockerClient:
     with (root() / "dockerd.log").open("w") as log:
         process = subprocess.Popen(
             # Its own mount namespace: whatever happens to it, its mounts go with it.
-            ["unshare", "--mount", "--propagation", "slave", "dockerd"]
-            + ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
-            + [f"--data-root={root() / 'data'}", f"--exec-root={root() / 'run'}"]
-            + [f"--pidfile={root() / 'docker.pid'}", f"--host=unix://{_socket()}"],
+            ["unshare", "--mount", "--propagation", "slave", "dockerd", *_options()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -149,6 +148,19 @@ def _start_own() -> DockerClient:
         stop_own()
         raise LabError(f"dockerd did not start:\n{end}\nwhole log: {root() / 'dockerd.log'}")
     return client
+
+
+def _options() -> list[str]:
+    return [
+        "--bridge=none",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-forward=false",
+        f"--data-root={root() / 'data'}",
+        f"--exec-root={root() / 'run'}",
+        f"--pidfile={root() / 'docker.pid'}",
+        f"--host=unix://{_socket()}",
+    ]
 
 
 def _wait(url: str | None, process: subprocess.Popen[bytes] | None) -> DockerClient | None:
@@ -198,14 +210,10 @@ def stop_own() -> bool:
 
 
 def _reap(pid: int) -> None:
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
 
 
 def _remove_stray(path: Path) -> None:
-    try:
+    with suppress(OSError):  # not empty: somebody else's
         path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-    except OSError:  # not empty: somebody else's
-        pass

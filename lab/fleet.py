@@ -24,9 +24,8 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
-
 from piclusterops.lab import engine, image, kube, mirror
-from piclusterops.lab.progress import say, step
+from piclusterops.lab.progress import step
 from piclusterops.lab.state import (
     NETWORKS,
     Fleet,
@@ -309,7 +308,7 @@ class Lab:
             environment=environment,
             labels={LABEL: self.name, HOST_LABEL: host.name},
             host_config=machine,
-            networking_config=api.create_networking_config({self._network_name(first): endpoint}),
+            networking_config={"EndpointsConfig": {self._network_name(first): endpoint}},
             stop_signal="SIGRTMIN+3",
         )
         container = self.client.containers.get(made["Id"])
@@ -406,7 +405,7 @@ class Lab:
             out, err = api.exec_start(task["Id"], demux=True)
         else:
             stream = api.exec_start(task["Id"], socket=True)
-            raw = getattr(stream, "_sock", stream)
+            raw: Any = getattr(stream, "_sock", stream)
             raw.sendall(input.encode() if isinstance(input, str) else input)
             raw.shutdown(socket.SHUT_WR)
             frames = (demux_adaptor(*frame) for frame in frames_iter(stream, tty=False))

@@ -10,11 +10,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
-
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
 from piclusterops.lab.state import LabError, cache_root
@@ -145,10 +145,11 @@ def _pull(client: DockerClient) -> str | None:
         return None
     except ImageNotFound:
         pass
+    repository, _, tag = REGISTRY_BASE.partition(":")
     with progress.step(f"pulling {REGISTRY_BASE}"):
         timeout, client.api.timeout = client.api.timeout, PULL_TIMEOUT
         try:
-            client.images.pull(*REGISTRY_BASE.split(":"))
+            client.images.pull(repository, tag)
         except (DockerException, OSError) as error:
             return str(error)
         finally:
@@ -257,7 +258,9 @@ def run_script(
     Raises:
         LabError: if the script fails.
     """
-    proxies = {key: value for key, value in os.environ.items() if key.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    proxies = {
+        key: value for key, value in os.environ.items() if key.lower() in ("http_proxy", "https_proxy", "no_proxy")
+    }
     container = client.containers.create(
         image,
         ["/bin/sh", f"/mnt/{script}"],
@@ -276,7 +279,7 @@ def run_script(
         if export is not None:
             with progress.step("packing the image"), export.open("wb") as handle:
                 for chunk in container.export(chunk_size=1 << 20):
-                    handle.write(chunk)
+                    handle.write(cast(bytes, chunk))  # the stubs say str
     finally:
         container.remove(force=True)
 

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.client import DockerClient
-
-from piclusterops.lab import image
+from piclusterops.lab import image, mirror
 from piclusterops.lab.progress import step
 from piclusterops.lab.state import LabError, cache_root
 
@@ -77,9 +76,8 @@ def unpack(source: Path, target: Path, sha256: str | None) -> None:
         LabError: if its SHA-256 is not `sha256`, or the file is damaged.
     """
     total = hashlib.sha256()
-    opened = lzma.open(source) if source.suffix == ".xz" else source.open("rb")
     try:
-        with opened as packed, target.open("wb") as out:
+        with (lzma.open if source.suffix == ".xz" else open)(source, "rb") as packed, target.open("wb") as out:
             while chunk := packed.read(1 << 20):
                 total.update(chunk)
                 out.write(chunk)
@@ -92,13 +90,11 @@ def unpack(source: Path, target: Path, sha256: str | None) -> None:
 
 def _checksums(sources: dict[str, Path]) -> dict[str, str]:
     """What the SHA256SUMS beside the programs says, by program."""
-    sums = {}
+    sums: dict[str, str] = {}
     for folder in {path.parent for path in sources.values()}:
         listing = folder / "SHA256SUMS"
         if listing.is_file():
-            for line in listing.read_text().splitlines():
-                digest, _, name = line.partition(" ")
-                sums[Path(name.strip().lstrip("*")).name] = digest
+            sums |= mirror.parse_checksums(listing.read_text())
     return sums
 
 

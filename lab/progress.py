@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from piclusterops.lab.state import LabError
 from rich.console import Console
 from rich.text import Text
-
-from piclusterops.lab.state import LabError
 
 console = Console(stderr=True, highlight=False)
 #: Seconds between two lines about the same step where the output is no terminal.
@@ -84,4 +83,6 @@ def run(title: str, argv: Sequence[str | Path], log: Path, **options: object) ->
             process.terminate()
             raise
     if process.returncode:
-        raise LabError("\n".join([f"{title}: `{command[0]}` ended with {process.returncode}", *tail, f"whole log: {log}"]))
+        raise LabError(
+            "\n".join([f"{title}: `{command[0]}` ended with {process.returncode}", *tail, f"whole log: {log}"])
+        )
