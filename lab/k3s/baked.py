@@ -1,0 +1,3 @@
+"""What the build writes anew: the version that the executable claims."""
+
+VERSION = "v0.0.0+checkout"
