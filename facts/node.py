@@ -1,0 +1,142 @@
+"""What the baseline and the boot part want to know of a host, as one query, and how to read the answers."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from piclusterops.facts.snapshot import Query, Snapshot
+
+from piclusterops.baseline import FILES
+from piclusterops.settings import ClusterSettings
+from piclusterops.sysctl import MODULES, PARAMETERS
+
+#: Daemons that set the clock; systemd-timesyncd is the one we enable when there is none.
+TIME_DAEMONS = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
+#: Shell that succeeds when the clock is synchronised.
+CLOCK_IS_SYNCHRONISED = (
+    "{ [ -e /run/systemd/timesync/synchronized ] || "
+    '[ "$(timedatectl show -p NTPSynchronized --value 2>/dev/null)" = yes ]; }'
+)
+CLOUD_INIT_DISABLED = "/etc/cloud/cloud-init.disabled"
+
+# Text files travel in base64: blanks at the end of a line and a missing last newline matter, and no line of a file
+# can be taken for something else.
+_CMDLINE = (
+    "for f in /boot/firmware/cmdline.txt /boot/cmdline.txt; do "
+    '[ -f "$f" ] && { echo "$f"; base64 -w0 <"$f"; echo; break; }; done'
+)
+_MODULES = (
+    f"for m in {' '.join(MODULES)}; do "
+    'if [ -d "/sys/module/$m" ] || grep -qs "/$m\\.ko" "/lib/modules/$(uname -r)/modules.builtin"; '
+    'then echo "$m loaded"; elif modprobe -nq "$m"; then echo "$m available"; fi; done'
+)
+# The user-data of an image overrides every file in /etc/cloud/cloud.cfg.d (cloud-init, helpers.ConfigMerger).
+_CLOUD_INIT = (
+    f"[ -e {CLOUD_INIT_DISABLED} ] || "
+    "grep -Eqs '^manage_etc_hosts: *[^ ]*([Tt]rue|yes|on|template|localhost)' /var/lib/cloud/instance/cloud-config.txt "
+    "&& echo claims-hosts-file"
+)
+
+
+def _users_shell(names: Sequence[str]) -> str:
+    return (
+        f"for u in {' '.join(quote(name) for name in names)}; do "
+        'e=$(getent passwd "$u") || continue; h=$(printf %s "$e" | cut -d: -f6); k="$h/.ssh/authorized_keys"; '
+        'printf "%s|%s|%s|%s|%s|%s\\n" "$u" "$h" "$(id -nG "$u")" "$(stat -c "%a %U %F" "$h/.ssh")" '
+        '"$(stat -c "%a %U %F" "$k")" "$([ -f "$k" ] && head -c 1000000 "$k" | base64 -w0)"; done'
+    )
+
+
+def node_query(settings: ClusterSettings) -> Query:
+    """The one query of the baseline and the boot part; the same for every node of a cluster."""
+    probes = {
+        "boot_id": "cat /proc/sys/kernel/random/boot_id",
+        "cgroup_controllers": "cat /sys/fs/cgroup/cgroup.controllers",
+        "running_cmdline": "cat /proc/cmdline",
+        "cmdline": _CMDLINE,
+        "hostname": 'printf "%s\\n" "$(uname -n)" "$(cat /etc/hostname)"',
+        "hosts": "base64 -w0 </etc/hosts && echo",
+        "fstab": "base64 -w0 </etc/fstab && echo",
+        "root_options": "findmnt -n -o OPTIONS /",
+        "timezone": 'printf "%s\\n" "$(readlink /etc/localtime)" "$(cat /etc/timezone)"',
+        "clock": f"{CLOCK_IS_SYNCHRONISED} && echo synchronised",
+        "time_daemon": f"systemctl is-enabled {' '.join(TIME_DAEMONS)} | grep -xE 'enabled|alias|static'",
+        "modules": _MODULES,
+        "cloud_init": _CLOUD_INIT,
+        "users": _users_shell([user.name for user in settings.admin_users]) if settings.admin_users else "",
+    }
+    return Query(
+        paths=FILES,
+        packages=wanted_packages(settings),
+        sysctls=tuple(PARAMETERS),
+        probes=tuple((name, shell) for name, shell in probes.items() if shell),
+    )
+
+
+def wanted_packages(settings: ClusterSettings) -> tuple[str, ...]:
+    """The packages of every node, each once."""
+    return tuple(sorted({*settings.packages, *settings.extra_packages}))
+
+
+def first_line(snapshot: Snapshot, probe: str) -> str:
+    """The first line of a probe's answer; empty when there is none."""
+    lines = snapshot.probes.get(probe) or [""]
+    return lines[0].strip()
+
+
+def decoded(encoded: str) -> str | None:
+    """The text of a base64 answer; None when it is not UTF-8 text."""
+    try:
+        return b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+@dataclass(frozen=True)
+class BootFile:
+    """The `cmdline.txt` that the host boots with; `text` is None when it is not UTF-8 text."""
+
+    path: str
+    text: str | None
+
+
+def boot_file(snapshot: Snapshot) -> BootFile | None:
+    """The host's `cmdline.txt`; None on a host that boots in another way."""
+    lines = snapshot.probes.get("cmdline", [])
+    if not lines:
+        return None
+    return BootFile(lines[0], decoded("".join(lines[1:])))
+
+
+def has_memory_cgroup(snapshot: Snapshot) -> bool:
+    """Whether the running kernel has the memory controller (`/proc/cgroups` no longer tells, since Linux 6.12)."""
+    return "memory" in first_line(snapshot, "cgroup_controllers").split()
+
+
+@dataclass(frozen=True)
+class UserState:
+    """An account and its SSH keys: `modes` is what ``stat -c "%a %U %F"`` says of `.ssh` and `authorized_keys`."""
+
+    home: str
+    groups: tuple[str, ...]
+    modes: tuple[str, str]
+    keys: str | None
+
+    def has_private_keys(self, name: str) -> bool:
+        """Whether sshd accepts the files: owned by the user, and readable by no other."""
+        return self.modes == (f"700 {name} directory", f"600 {name} regular file")
+
+
+def user_states(snapshot: Snapshot) -> dict[str, UserState]:
+    """The accounts of the query's users that exist; lines that are not understood count as no account."""
+    states = {}
+    for line in snapshot.probes.get("users", []):
+        fields = line.split("|")
+        if len(fields) == 6:
+            name, home, groups, directory, file, keys = fields
+            states[name] = UserState(home, tuple(groups.split()), (directory, file), decoded(keys))
+    return states
