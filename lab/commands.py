@@ -42,7 +42,7 @@ def lab() -> None:
 
 
 @lab.command()
-@click.option("--nodes", default=4, show_default=True, help="How many nodes.")
+@click.option("--nodes", type=int, help="How many nodes: 4, or those that the lab has.")
 @click.option(
     "--role",
     "roles",
@@ -51,7 +51,7 @@ def lab() -> None:
     help="Role of each node in turn; once for each node.",
 )
 @_name_option
-def up(nodes: int, roles: tuple[str, ...], name: str) -> None:
+def up(nodes: int | None, roles: tuple[str, ...], name: str) -> None:
     """Start the lab; the first time this builds an image, which takes minutes."""
     with _opened(name) as it:
         it.up(len(roles) if roles else nodes, roles or None)

@@ -68,7 +68,7 @@ def running() -> DockerClient | None:
 
 def is_own(client: DockerClient) -> bool:
     """Whether `client` talks to the engine in the cache."""
-    return str(client.info()["DockerRootDir"]) == str(root() / "data")
+    return Path(client.info()["DockerRootDir"]).resolve() == (root() / "data").resolve()
 
 
 def ensure() -> DockerClient:
@@ -84,6 +84,10 @@ def ensure() -> DockerClient:
         if shutil.which("dockerd") is None:
             _install()
         client = running() or _start()
+    if not client.api.base_url.startswith("http+docker://"):
+        raise LabError(
+            f"DOCKER_HOST={client.api.base_url} is another machine's; the lab needs this one's: unset DOCKER_HOST"
+        )
     return client
 
 

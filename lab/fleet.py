@@ -159,21 +159,21 @@ class Lab:
 
     def up(
         self,
-        nodes: int | Sequence[Node] = 4,
+        nodes: int | Sequence[Node] | None = 4,
         roles: Sequence[str] | None = None,
         packages: Sequence[str] | None = None,
     ) -> Fleet:
         """Bring up the lab until every host answers SSH; what is already there stays as it is.
 
         Args:
-            nodes: how many, or which.
+            nodes: how many, or which; None: those that the lab has, or four.
             roles: the role of each, where `nodes` is a number.
             packages: Debian packages that hosts can install; by default those that the deploy installs.
 
         Raises:
             LabError: if that fails, or the lab is up with other nodes.
         """
-        wanted = default_nodes(nodes, roles) if isinstance(nodes, int) else list(nodes)
+        wanted = self._wanted(nodes, roles)
         with locked(cache_root() / "lab" / ".lock"):
             self._client = engine.ensure()
             tag = image.ensure_image(self.client)
@@ -182,10 +182,21 @@ class Lab:
             fleet = self._fleet_for(wanted)
             boot = {node.name: node.boot for node in wanted}
             self._write_recipe(Recipe(tag, str(repository), str(binaries), boot))
+            image.prune(self.client, tag)
         with step(f"starting {len(fleet.hosts)} hosts"):
             self._each(fleet.hosts, self._ensure_host)
             self.wait_ssh([host.name for host in fleet.hosts])
         return fleet
+
+    def _wanted(self, nodes: int | Sequence[Node] | None, roles: Sequence[str] | None) -> list[Node]:
+        if isinstance(nodes, int):
+            return default_nodes(nodes, roles)
+        if nodes is not None:
+            return list(nodes)
+        if not (self.state / "fleet.json").exists():
+            return default_nodes(4)
+        boot = self._recipe().boot
+        return [Node(host.name, host.role, boot.get(host.name, BOOT)) for host in self.fleet.nodes]
 
     def _fleet_for(self, wanted: Sequence[Node]) -> Fleet:
         """The fleet of this lab: as written down, or a new one with networks, keys and mirror."""
@@ -260,11 +271,15 @@ class Lab:
 
     def _ensure_host(self, host: FleetHost) -> None:
         try:
-            container = self.client.containers.get(self._container_name(host.name))
-        except NotFound:
-            container = self._create(host)
-        if container.status != "running":
-            container.start()
+            try:
+                container = self.client.containers.get(self._container_name(host.name))
+            except NotFound:
+                container = self._create(host)
+            if container.status != "running":
+                container.start()
+        except APIError as error:
+            cause = f"lab {self.name}: {host.name} does not start: {error.explanation}"
+            raise LabError(f"{cause}; start anew: picluster lab down --name {self.name}") from error
 
     def _addresses(self, host: FleetHost) -> dict[str, str]:
         """Network to address, in the order of the interfaces."""
@@ -346,7 +361,10 @@ class Lab:
         (self.state / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
 
     def _recipe(self) -> Recipe:
-        return Recipe(**json.loads((self.state / "recipe.json").read_text()))
+        try:
+            return Recipe(**json.loads((self.state / "recipe.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise LabError(f"lab {self.name} is half-made ({error}); start anew: picluster lab down") from error
 
     def wait_ssh(self, hosts: Iterable[str], timeout: float = SSH_TIMEOUT) -> None:
         """Wait until every one of `hosts` answers a command over SSH.

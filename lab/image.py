@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -41,10 +42,14 @@ def digest_of(parts: Iterable[bytes]) -> str:
     return total.hexdigest()[:12]
 
 
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
 def image_digest(folder: Path = _FILES) -> str:
     """Digest of everything that an image is made of: the files in `folder` and the architecture."""
     parts = [SUITE.encode(), platform.machine().encode()]
-    for path in sorted(folder.iterdir()):
+    for path in _files_in(folder):
         parts += [path.name.encode(), path.read_bytes()]
     return digest_of(parts)
 
@@ -95,6 +100,17 @@ def ensure_repository(client: DockerClient, image: str, packages: Sequence[str])
         )
         out.rename(target)
     return target
+
+
+def prune(client: DockerClient, tag: str) -> None:
+    """Remove images and archives that an older version of the lab made, unless a container still needs them."""
+    for old in client.images.list("piclusterops-lab"):
+        if tag not in old.tags:
+            with suppress(APIError):  # in use
+                client.images.remove(str(old.id))
+    for archive in (cache_root() / "images").glob("*.tar"):
+        if archive.stem != tag.partition(":")[2]:
+            archive.unlink(missing_ok=True)
 
 
 def remove_images(client: DockerClient) -> None:
@@ -219,10 +235,10 @@ def package_settings(dump: str | None = None) -> tuple[str, ...]:
     )
 
 
-def _apt_folder(scratch: Path) -> dict[str, dict[str, str]]:
+def _apt_folder(scratch: Path, scripts: Path) -> dict[str, dict[str, str]]:
     """Bind mounts that give a building container this machine's package source, and nothing to keep."""
-    folder = scratch / "apt"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=scratch, prefix="mnt-"))
+    folder.chmod(0o755)
     (folder / "sources.list").write_text("\n".join(package_sources()) + "\n")
     lines = list(package_settings())
     certificates = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -231,7 +247,7 @@ def _apt_folder(scratch: Path) -> dict[str, dict[str, str]]:
         shutil.copy(certificates, folder / "ca.crt")
         lines.append('Acquire::https::CAInfo "/mnt/ca.crt";')
     (folder / "apt.conf").write_text("\n".join(lines) + "\n")
-    for path in _FILES.iterdir():
+    for path in _files_in(scripts):
         shutil.copy(path, folder / path.name)
     return mounts
 
@@ -245,8 +261,9 @@ def run_script(
     volumes: dict[str, dict[str, str]] | None = None,
     environment: dict[str, str] | None = None,
     export: Path | None = None,
+    scripts: Path = _FILES,
 ) -> None:
-    """Run one of the scripts of lab/image in a container of `image` that has this machine's package source.
+    """Run one of `scripts` in a container of `image` that has this machine's package source.
 
     Args:
         title: what the user sees.
@@ -254,6 +271,7 @@ def run_script(
         volumes: more bind mounts, as Docker's SDK takes them.
         environment: more variables.
         export: where to write the container's files as a tar, if wanted.
+        scripts: the folder that the container finds in /mnt, with its package source.
 
     Raises:
         LabError: if the script fails.
@@ -265,11 +283,11 @@ def run_script(
         image,
         ["/bin/sh", f"/mnt/{script}"],
         network_mode="host",
-        volumes={**_apt_folder(scratch), **(volumes or {})},
+        volumes={**_apt_folder(scratch, scripts), **(volumes or {})},
         environment={**proxies, **(environment or {}), "APT_CONFIG": "/mnt/apt.conf"},
         labels={BUILD_LABEL: "yes"},
     )
-    log = cache_root() / "log" / f"{script.removesuffix('.sh')}.log"
+    log = cache_root() / "log" / f"{scripts.name}-{Path(script).stem}.log"
     try:
         container.start()
         tail = progress.follow(title, _log_lines(container), log)

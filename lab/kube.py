@@ -11,13 +11,15 @@ from pathlib import Path
 
 from docker.client import DockerClient
 from piclusterops.lab import image, mirror
-from piclusterops.lab.progress import step
+from piclusterops.lab.progress import say, step
 from piclusterops.lab.state import LabError, cache_root
 
 #: The control plane's programs.
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 #: Clients, which always come from Debian's packages.
 TOOLS = ("kubectl", "etcdctl")
+
+_SCRIPTS = Path(__file__).parent / "kubebuild"
 
 
 def ensure(client: DockerClient, tag: str) -> Path:
@@ -42,8 +44,9 @@ def ensure(client: DockerClient, tag: str) -> Path:
                 sums = _checksums(sources)
                 list(pool.map(lambda name: unpack(sources[name], out / name, sums.get(name)), sources))
         else:
-            raise LabError("set PICLUSTEROPS_KUBE_DIR")
-        image.run_script(client, "kubectl and etcdctl", tag, "kube-tools.sh", Path(scratch), volumes)
+            say("Building the Kubernetes programs from Debian's source; this is done once and takes about 10 minutes.")
+            image.run_script(client, "Kubernetes", tag, "build.sh", Path(scratch), volumes, scripts=_SCRIPTS)
+        image.run_script(client, "kubectl and etcdctl", tag, "tools.sh", Path(scratch), volumes, scripts=_SCRIPTS)
         out.rename(target)
     return target
 
@@ -110,5 +113,4 @@ def _stamp(path: Path) -> str:
 
 
 def _built_digest() -> str:
-    folder = Path(__file__).parent / "kube"
-    return image.digest_of(path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file())
+    return image.digest_of(path.read_bytes() for path in sorted(_SCRIPTS.iterdir()) if path.is_file())

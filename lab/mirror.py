@@ -82,10 +82,8 @@ def add_version(mirror: Path, version: str) -> Filled:
 
 
 def _build_standin(version: str, arch: str, folder: Path) -> None:
-    try:
-        from piclusterops.lab.k3s.build import build
-    except ImportError:
-        return
+    from piclusterops.lab.k3s.build import build
+
     build(folder / program_name(arch), version)
     images = _tiny_archive(f"images of the stand-in {version}\n".encode())
     archive = folder / f"k3s-airgap-images-{arch}.tar.zst"
