@@ -36,7 +36,7 @@ _MODULES = (
 )
 # The user-data of an image overrides every file in /etc/cloud/cloud.cfg.d (cloud-init, helpers.ConfigMerger).
 _CLOUD_INIT = (
-    f"[ -e {CLOUD_INIT_DISABLED} ] || "
+    f"[ ! -e {CLOUD_INIT_DISABLED} ] && "
     "grep -Eqs '^manage_etc_hosts: *[^ ]*([Tt]rue|yes|on|template|localhost)' /var/lib/cloud/instance/cloud-config.txt "
     "&& echo claims-hosts-file"
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
+
 from piclusterops import baseline, sysctl
 from piclusterops.settings import AdminUser, ClusterSettings
 from piclusterops.templates import render

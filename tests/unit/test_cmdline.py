@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from piclusterops import cmdline
 
 PI_OS = "console=serial0,115200 console=tty1 root=PARTUUID=4a6b1e2c-02 rootfstype=ext4 fsck.repair=yes rootwait"

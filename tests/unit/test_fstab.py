@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from piclusterops.fstab import has_root, with_noatime
 
 BOOT = "PARTUUID=4a6b1e2c-01  /boot/firmware  vfat    defaults          0       2\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from piclusterops.hosts_file import BEGIN, END, with_cluster
 
 NODES = (("192.168.0.120", "pi-master"), ("192.168.0.121", "pi-worker-1"))
