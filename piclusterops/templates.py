@@ -13,6 +13,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("piclusterops.files", "templates"),
         undefined=StrictUndefined,
+        auto_reload=False,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
