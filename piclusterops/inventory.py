@@ -24,13 +24,15 @@ _LOADED: WeakKeyDictionary[Inventory, str] = WeakKeyDictionary()
 
 
 def environment_path(env: str, directory: Path | None = None) -> Path:
-    """The inventory file of an environment: ``<directory>/<env>.py``.
+    """The inventory file of an environment: ``<directory>/<env>.py``; `env` may be the path of a file itself.
 
     Without a directory, ``inventories`` below the current directory, else that of the checkout.
 
     Raises:
         InventoryError: there is none; the message names those that exist.
     """
+    if env.endswith(".py"):
+        return Path(env)
     folders = [directory] if directory else [Path.cwd() / "inventories", _CHECKOUT / "inventories"]
     for folder in folders:
         if (folder / f"{env}.py").is_file():

@@ -13,6 +13,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from itertools import combinations
 from pathlib import Path
@@ -141,20 +142,16 @@ _SYSTEM_USERS = """
     _chrony tss dnsmasq uuidd tcpdump etcd kube
 """
 
-#: Arguments that this project sets, and the setting to use instead where there is one.
+#: Arguments that this project sets for good, and the setting to use instead where there is one. Others that it sets,
+#: such as audit-log-maxsize, are defaults that may be replaced.
 _OWN_ARGUMENTS: dict[str, dict[str, str | None]] = {
     "kube_apiserver_args": {
         "admission-control-config-file": None,
         "anonymous-auth": None,
-        "audit-log-maxage": None,
-        "audit-log-maxbackup": None,
-        "audit-log-maxsize": None,
         "audit-log-path": None,
         "audit-policy-file": None,
         "authorization-mode": None,
-        "enable-admission-plugins": None,
         "encryption-provider-config": "secrets_encryption",
-        "service-account-extend-token-expiration": None,
         "service-cluster-ip-range": "service_cidr",
         "token-auth-file": None,
     },
@@ -162,7 +159,6 @@ _OWN_ARGUMENTS: dict[str, dict[str, str | None]] = {
         "cluster-cidr": "pod_cidr",
         "node-cidr-mask-size": "node_cidr_mask",
         "service-cluster-ip-range": "service_cidr",
-        "terminated-pod-gc-threshold": None,
     },
     "kubelet_args": {
         "anonymous-auth": None,
@@ -177,11 +173,12 @@ _OWN_ARGUMENTS: dict[str, dict[str, str | None]] = {
         "pod-max-pids": "pod_max_pids",
         "protect-kernel-defaults": None,
         "register-with-taints": "node_taints",
-        "streaming-connection-idle-timeout": None,
         "system-reserved": "system_reserved",
-        "tls-cipher-suites": None,
     },
 }
+#: What an enable-admission-plugins of one's own must keep: without it nodes could change each other (CIS 1.2.14), and
+#: psa.yaml configures EventRateLimit.
+_ADMISSION_PLUGINS = ("NodeRestriction", "EventRateLimit")
 _ARGUMENT = re.compile(r"[a-z][a-z0-9-]*=.*")
 _DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -210,9 +207,12 @@ def _and(words: Iterable[str]) -> str:
 @rule
 def node_name(draft: Draft) -> Iterator[Fault]:
     """The name of a host is its hostname and the name of its Kubernetes node: one DNS label."""
+    names = [node.name.lower() for node in draft.nodes]
     for node in draft.nodes:
         if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", node.name) and node.name != "localhost":
             continue
+        if names.count(node.name.lower()) > 1:
+            continue  # duplicate_name says so
         label = re.sub(r"[^a-z0-9-]+", "-", node.name.split(".")[0].lower()).strip("-")[:63]
         better = label if label not in ("", "localhost") else "pi-1"
         hint = f', {{"ssh_hostname": "{node.name}"}}' if "." in node.name else ""
@@ -542,13 +542,13 @@ def pool_placement(draft: Draft) -> Iterator[Fault]:
     value = shown("metallb_pool", draft.settings.metallb_pool)
     home = next((networks[key] for key in ("lan_cidr", "services_cidr") if pool.within(networks.get(key, _NONE))), None)
     if home is None:
-        inside = [key for key in ("pod_cidr", "service_cidr", "vpn_cidr") if pool.overlaps(networks.get(key, _NONE))]
-        wrong = f" (it is in {_and(f'{key} {networks[key]}' for key in inside)})" if inside else ""
+        wrong = [key for key in ("pod_cidr", "service_cidr", "vpn_cidr") if pool.overlaps(networks.get(key, _NONE))]
+        within = f" (it is in {_and(f'{key} {networks[key]}' for key in wrong)})" if wrong else ""
         homes = _and(f"{key} {networks[key]}" for key in ("lan_cidr", "services_cidr") if key in networks)
         yield Fault(
             "metallb_pool",
             value,
-            f"no router would find these addresses: they must all be in lan_cidr or services_cidr{wrong}",
+            f"no router would find these addresses: they must all be in lan_cidr or services_cidr{within}",
             f'metallb_pool = "{_some_pool(draft)}", or another range in {homes}',
         )
     elif home.prefixlen < 31 and (home.network_address in pool or home.broadcast_address in pool):
@@ -560,26 +560,26 @@ def pool_placement(draft: Draft) -> Iterator[Fault]:
             f"{edge} is the network or broadcast address of {home}, which no service can have",
             f'metallb_pool = "{inner}"',
         )
-    for node in draft.nodes:
-        if node.address is not None and node.address in pool:
-            yield Fault(
-                "metallb_pool",
-                value,
-                f"it contains {node.address}, the address of {node.name}: MetalLB would give it to a service",
-                f'metallb_pool = "{_pool_beside(draft, pool)}", or another range without node addresses',
-            )
+    inside = {node.name: node.address for node in draft.nodes if node.address is not None and node.address in pool}
+    if inside:
+        yield Fault(
+            "metallb_pool",
+            value,
+            f"it contains {_and(f'{address} ({name})' for name, address in inside.items())}: MetalLB would give "
+            "the address of a node to a service",
+            f'metallb_pool = "{_pool_beside(draft, pool, sorted(inside.values()))}", or another range without nodes',
+        )
 
 
 _NONE = IPv4Network("255.255.255.255/32")
 
 
-def _pool_beside(draft: Draft, pool: AddressRange) -> AddressRange | str:
-    """The part of the pool above the last node in it, else below the first, else an example."""
-    inside = sorted(node.address for node in draft.nodes if node.address is not None and node.address in pool)
-    if inside[-1] < pool.last:
-        return AddressRange(inside[-1] + 1, pool.last)
-    if pool.first < inside[0]:
-        return AddressRange(pool.first, inside[0] - 1)
+def _pool_beside(draft: Draft, pool: AddressRange, nodes: Sequence[IPv4Address]) -> AddressRange | str:
+    """The part of the pool above the last of these nodes, else below the first, else an example."""
+    if nodes[-1] < pool.last:
+        return AddressRange(nodes[-1] + 1, pool.last)
+    if pool.first < nodes[0]:
+        return AddressRange(pool.first, nodes[0] - 1)
     return _some_pool(draft)
 
 
@@ -693,12 +693,18 @@ def _is_address(text: str) -> bool:
 @rule
 def timezone(draft: Draft) -> Iterator[Fault]:
     """The time zone is one of the IANA database, where this machine has one to compare with."""
-    known, name = available_timezones(), draft.settings.timezone
+    known, name = _time_zones(), draft.settings.timezone
     if not known or not draft.usable("timezone") or name in known:
         return
     meant = closest(name, known) or next((zone for zone in sorted(known) if zone.endswith(f"/{name.title()}")), None)
     fix = f'did you mean "{meant}"?' if meant else 'use a name such as "Europe/Vienna" (see timedatectl list-timezones)'
     yield Fault("timezone", shown("timezone", name), "the IANA database has no time zone of this name", fix)
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """The zones this machine knows; empty without a time zone database. Walks its folder, hence cached."""
+    return frozenset(available_timezones())
 
 
 @rule
@@ -773,50 +779,6 @@ def _is_whole_key(key: str) -> bool:
     return len(fields) > 1 and fields[0].decode(errors="replace") == kind
 
 
-@rule
-def deploy_user(draft: Draft) -> Iterator[Fault]:
-    """An admin user that deploys log in as keeps the sudo and the key that they need."""
-    if not draft.usable("admin_users"):
-        return
-    users = {user.name: user for user in draft.settings.admin_users}
-    seen = set()
-    for node in draft.nodes:
-        user = users.get(str(node.data.get("ssh_user")))
-        key_file = str(node.data.get("ssh_key") or "")
-        if user is None or (user.name, key_file) in seen:
-            continue
-        seen.add((user.name, key_file))
-        if user.sudo != "nopasswd":
-            yield Fault(
-                "admin_users",
-                f'"{user.name}" with sudo {literal(user.sudo)}',
-                "deploys log in as this user (ssh_user) and need sudo without a password: the next run would fail",
-                f'give {user.name} "sudo": "nopasswd", or deploy as another user',
-                node.name,
-            )
-        public = _public_key(key_file)
-        if public and public not in {listed.split()[1] for listed in user.ssh_keys}:
-            yield Fault(
-                "admin_users",
-                f'"{user.name}"',
-                f"deploys log in as this user with {key_file}, and its public key is not in ssh_keys: "
-                "any key that is not listed is removed",
-                f"add the line in {key_file}.pub to the ssh_keys of {user.name}",
-                node.name,
-            )
-
-
-def _public_key(key_file: str) -> str | None:
-    """The body of the public key beside a private key, if it can be read."""
-    if not key_file:
-        return None
-    try:
-        words = Path(f"{key_file}.pub").expanduser().read_text().split()
-    except (OSError, ValueError):
-        return None
-    return words[1] if len(words) > 1 else None
-
-
 # -- K3s and Kubernetes ------------------------------------------------------------------------------------
 
 
@@ -850,21 +812,19 @@ def k3s_mirror(draft: Draft) -> Iterator[Fault]:
         return
     mirror, version = draft.settings.k3s_mirror, draft.settings.k3s_version
     value = shown("k3s_mirror", mirror)
+    folder = Path(mirror).expanduser()
     if "://" in mirror:
-        if not re.match(r"https?://[^/\s]+", mirror):
-            yield Fault(
-                "k3s_mirror", value, "only http and https URLs can be fetched", "use a https URL or a directory"
-            )
-        return
-    if not Path(mirror).is_dir():
-        found = Path(mirror).expanduser().absolute()
-        fix = f'k3s_mirror = "{found}"' if found.is_dir() else "create and fill it, correct the path, or leave it out"
+        if not re.match(r"https?://[^/\s]+|file:///", mirror):
+            fix = "use a http, https or file URL, or a directory"
+            yield Fault("k3s_mirror", value, "nothing can be fetched with a URL of this kind", fix)
+    elif not folder.is_dir():
+        fix = "create and fill it, correct the path, or leave it out to fetch K3s from its releases"
         yield Fault("k3s_mirror", value, "there is no such directory on this machine", fix)
-    elif draft.usable("k3s_version") and not (Path(mirror) / version).is_dir():
-        releases = sorted(path.name for path in Path(mirror).iterdir() if path.is_dir())
+    elif draft.usable("k3s_version") and not (folder / version).is_dir():
+        releases = sorted(path.name for path in folder.iterdir() if path.is_dir())
         has = f"it has {', '.join(releases[-5:])}" if releases else "it has no release"
         meant = closest(version, releases)
-        fix = f"put the files of the release into {mirror}/{version}/"
+        fix = f"put the files of the release into {folder}/{version}/"
         yield Fault(
             "k3s_mirror",
             value,
@@ -878,14 +838,14 @@ def lock_file(draft: Draft) -> Iterator[Fault]:
     """The lock file can be written where it is."""
     if draft.settings.lock_file is None or not draft.usable("lock_file"):
         return
-    path = Path(draft.settings.lock_file)
+    path = Path(draft.settings.lock_file).expanduser()
     if path.is_dir():
         why, fix = "it is a directory", f'lock_file = "{path / "cluster.lock"}"'
     elif not path.absolute().parent.is_dir():
         why, fix = f"there is no directory {path.parent} on this machine", "create it, or correct the path"
     else:
         return
-    yield Fault("lock_file", shown("lock_file", str(path)), why, fix)
+    yield Fault("lock_file", shown("lock_file", draft.settings.lock_file), why, fix)
 
 
 @rule
@@ -902,11 +862,17 @@ def component_argument(draft: Draft) -> Iterator[Fault]:
             elif name in own:
                 setting = own[name]
                 fix = f"leave it out; use {setting}" if setting else "leave it out"
-                yield Fault(key, value, f"{name} is set by this project, and the last one given would win", fix)
+                why = f"{name} is set by this project, and what it sets would no longer hold"
+                yield Fault(key, value, why, fix)
+            elif name == "enable-admission-plugins":
+                given = argument.partition("=")[2].split(",")
+                if missing := [plugin for plugin in _ADMISSION_PLUGINS if plugin not in given]:
+                    fix = f'did you mean "{name}={",".join([*missing, *given])}"?'
+                    yield Fault(key, value, f"this list replaces the default and lacks {_and(missing)}", fix)
         for name in dict.fromkeys(names):
-            # Feature gates and the like take a list in one argument; a repeated one replaces the first.
             if names.count(name) > 1:
-                yield Fault(key, literal(name), f"it is given {names.count(name)} times", "give it once")
+                why = f"it is given {names.count(name)} times, and only the last one counts"
+                yield Fault(key, literal(name), why, "give it once, with all its values: name=one,two")
 
 
 @rule

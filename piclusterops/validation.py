@@ -233,10 +233,13 @@ def value_type(hosts: Sequence[HostData]) -> Iterator[Fault]:
     """Every value is of its setting's type and form."""
     found: dict[Fault, list[str]] = {}
     for host in hosts:
-        for error in [*_errors(ClusterSettings, host.data), *_errors(NodeSettings, _node_data(host))]:
+        errors = [*_errors(ClusterSettings, host.data), *_errors(NodeSettings, _node_data(host))]
+        for error in errors:
             key = str(error["loc"][0])
-            if error["type"] == "missing" and len(error["loc"]) == 1:
+            if error["type"] == "missing" and (len(error["loc"]) == 1 or _is_misspelt(error, errors)):
                 continue
+            if error["type"] == "too_short" and error["input"]:
+                continue  # entries are no good, which is said of each
             if key in _CIDR_KEYS and isinstance(host.data[key], str):
                 continue
             found.setdefault(_translated(error), []).append(host.name)
@@ -260,6 +263,13 @@ def _errors(model: type[BaseModel], data: Mapping[str, Any]) -> list[ErrorDetail
     except ValidationError as error:
         return error.errors(include_url=False)
     return []
+
+
+def _is_misspelt(missing: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether what is missing is there under a name that is nearly right, which is reported by itself."""
+    *parent, name = missing["loc"]
+    others = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    return any(list(loc[:-1]) == parent and closest(str(loc[-1]), [str(name)]) for loc in others)
 
 
 def _translated(error: ErrorDetails) -> Fault:
@@ -288,6 +298,9 @@ def _explained(error: ErrorDetails, key: str) -> tuple[str, str]:
         return f"it must be {words} {bound}", f"{last} = {bound}"
     if kind == "too_short":
         return "without a key nobody could log in as this user" if last == "ssh_keys" else "it is empty", _example(key)
+    if kind == "value_error" and "PRIVATE KEY" in str(given):
+        why = "this is a private key, which belongs on no other machine and in no inventory"
+        return why, "put the line of the .pub file here; if others may have seen the private key, make a new one"
     if kind == "value_error":
         return str(context["error"]), _example(key, given)
     if kind == "string_pattern_mismatch":

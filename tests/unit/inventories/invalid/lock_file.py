@@ -1,0 +1,14 @@
+"""lock_file = "/nonexistent/prod.lock"
+why: there is no directory /nonexistent on this machine
+fix: create it, or correct the path
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "lock_file": "/nonexistent/prod.lock",
+    },
+)

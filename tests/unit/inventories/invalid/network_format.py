@@ -1,0 +1,14 @@
+"""pod_cidr = "10.42.0.1/16"
+why: 10.42.0.1 is an address in 10.42.0.0/16, not the network itself
+fix: did you mean "10.42.0.0/16"?
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "pod_cidr": "10.42.0.1/16",
+    },
+)

@@ -1,0 +1,14 @@
+"""metallb_pool = "192.168.0.200-250"
+why: it is no range of IPv4 addresses
+fix: metallb_pool = "192.168.0.200-192.168.0.250"
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "metallb_pool": "192.168.0.200-250",
+    },
+)

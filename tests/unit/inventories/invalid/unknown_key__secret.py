@@ -1,0 +1,14 @@
+"""k3s_token = (hidden)
+why: no setting has this name
+fix: remove it
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "k3s_token": "correct-horse-battery-staple",
+    },
+)

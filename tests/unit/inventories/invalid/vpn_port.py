@@ -1,0 +1,16 @@
+"""vpn_port = 51820
+why: flannel uses UDP port 51820 with flannel_backend wireguard-native
+fix: vpn_port = 51900
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "vpn_cidr": "10.8.0.0/24",
+        "vpn_port": 51820,
+        "flannel_backend": "wireguard-native",
+    },
+)
