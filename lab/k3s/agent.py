@@ -2,6 +2,7 @@
 
 import json
 import random
+import ssl
 import threading
 from pathlib import Path
 
@@ -56,17 +57,14 @@ def _validated_ca(host: str, port: int, token: str, layout: Layout, url: str, st
     remembered = layout.agent / "server-ca.crt"
     parsed = tokens.parse(token) if token else None
     if parsed and not parsed.ca_hash:
-        log.warning(
-            "Cluster CA certificate is not trusted by the host CA bundle, but the token does not include a CA hash. "
-            "Use the full token from the server's node-token file to enable Cluster CA validation."
-        )
+        log.warning(tokens.NO_CA_HASH)
     while not stop.is_set():
         reason = "no server"
         for server in _remembered(layout, (host, port)):
             try:
                 ca = fetch_ca(*server)
             except OSError as problem:
-                reason = f'failed to get CA certs: Get "https://{server[0]}:{server[1]}/cacerts": {describe(problem, server)}'
+                reason = ca_failure(problem, server)
                 continue
             fault = tokens.check_ca(parsed, ca) if parsed else None
             if fault is None:
@@ -77,6 +75,11 @@ def _validated_ca(host: str, port: int, token: str, layout: Layout, url: str, st
         log.error(f"Failed to validate connection to cluster at {url}: {reason}")
         stop.wait(2)
     return b""
+
+
+def ca_failure(problem: OSError, server: tuple[str, int]) -> str:
+    """K3s' complaint about a server that does not hand out its CA."""
+    return f'failed to get CA certs: Get "https://{server[0]}:{server[1]}/cacerts": {describe(problem, server)}'
 
 
 def describe(problem: OSError, server: tuple[str, int]) -> str:
@@ -119,23 +122,26 @@ def start_node(
 
 
 def _enter(
-    layout: Layout, spec: NodeSpec, servers: list[tuple[str, int]], ca: bytes, bearer: str, proof: str, cert: Path, key: Path
+    layout: Layout,
+    spec: NodeSpec,
+    servers: list[tuple[str, int]],
+    ca: bytes,
+    bearer: str,
+    proof: str,
+    cert: Path,
+    key: Path,
 ) -> dict[str, str]:
     """Settings from the server and a fresh kubelet certificate; by the old certificate first, then by the token."""
-    attempts = []
-    if cert.is_file() and key.is_file():
-        attempts.append(lambda: Api(servers, ca, cert=cert, key=key))
-    if bearer:
-        attempts.append(lambda: Api(servers, ca, bearer=bearer))
-    for number, attempt in enumerate(attempts, 1):
+    ways = [w for w, usable in (("certificate", cert.is_file() and key.is_file()), ("token", bool(bearer))) if usable]
+    for way in ways:
         try:
-            api = attempt()
+            api = Api(servers, ca, cert=cert, key=key) if way == "certificate" else Api(servers, ca, bearer=bearer)
             settings = join.agent_settings(api)
             if "client-ca.crt" not in settings:
                 raise OSError("https://127.0.0.1:6444/v1-k3s/config: 503 Service Unavailable")
             new_key, new_cert = join.request_certificate(api, spec.name, proof)
-        except (join.NotAuthorized, OSError) as problem:
-            if number == len(attempts) or (isinstance(problem, OSError) and not isinstance(problem, _tls_error())):
+        except (join.NotAuthorized, ssl.SSLError):
+            if way == ways[-1]:
                 raise
             log.info("Node authorization rejected, retrying without client certificate authentication")
             continue
@@ -145,17 +151,13 @@ def _enter(
     raise join.NotAuthorized
 
 
-def _tls_error() -> type[OSError]:
-    import ssl
-
-    return ssl.SSLError
-
-
 def _serve(kubelet: FakeKubelet, layout: Layout, settings: dict[str, str]) -> None:
     """The kubelet's port. Its certificate is self-made: the API server does not verify it (nor does it in K3s 1.20)."""
     base = layout.agent / "serving-kubelet"
     own = pki.ensure_authority(layout.agent, "serving-kubelet-ca")
-    pki.ensure_leaf(own, base, kubelet.spec.name, server=True, sans=[kubelet.spec.name, "127.0.0.1", *kubelet.spec.addresses])
+    pki.ensure_leaf(
+        own, base, kubelet.spec.name, server=True, sans=[kubelet.spec.name, "127.0.0.1", *kubelet.spec.addresses]
+    )
     client_ca = layout.agent / "client-ca.crt"
     write_file(client_ca, settings["client-ca.crt"])
     kubelet.serve(base.with_name("serving-kubelet.crt"), base.with_name("serving-kubelet.key"), client_ca)

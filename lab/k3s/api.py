@@ -56,7 +56,14 @@ class Api:
     Keeps one connection per thread. Raises ApiError for a refusal and OSError when no server answers.
     """
 
-    def __init__(self, servers: list[tuple[str, int]], ca_pem: bytes, bearer: str = "", cert: Path | None = None, key: Path | None = None) -> None:
+    def __init__(
+        self,
+        servers: list[tuple[str, int]],
+        ca_pem: bytes,
+        bearer: str = "",
+        cert: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
         self.servers = servers
         self.context = ssl.create_default_context(cadata=ca_pem.decode())
         if cert and key:
@@ -139,7 +146,11 @@ class Api:
         try:
             if connection.sock:
                 connection.sock.settimeout(seconds + 20)
-            connection.request("GET", f"{path}{mark}watch=true&resourceVersion={version}&timeoutSeconds={seconds}", headers=self.headers)
+            connection.request(
+                "GET",
+                f"{path}{mark}watch=true&resourceVersion={version}&timeoutSeconds={seconds}",
+                headers=self.headers,
+            )
             answer = connection.getresponse()
             if answer.status >= 300:
                 raise ApiError(answer.status, message_of(answer.read()))
@@ -173,7 +184,9 @@ def kubeconfig(server: str, ca_pem: bytes, cert: bytes, key: bytes, name: str = 
             "contexts": [{"context": {"cluster": name, "user": name}, "name": name}],
             "current-context": name,
             "kind": "Config",
-            "users": [{"name": name, "user": {"client-certificate-data": encoded(cert), "client-key-data": encoded(key)}}],
+            "users": [
+                {"name": name, "user": {"client-certificate-data": encoded(cert), "client-key-data": encoded(key)}}
+            ],
         },
         sort_keys=True,
     )

@@ -19,7 +19,9 @@ def build(target: Path, version: str) -> None:
     """
     if not version.startswith("v") or "+k3s" not in version or '"' in version:
         raise ValueError(f"{version!r} is no K3s version like v1.36.5+k3s1")
-    sources = {f"{PACKAGE}/{p.name}": p.read_bytes() for p in Path(__file__).parent.glob("*.py") if p.name != "build.py"}
+    sources = {
+        f"{PACKAGE}/{p.name}": p.read_bytes() for p in Path(__file__).parent.glob("*.py") if p.name != "build.py"
+    }
     sources[f"{PACKAGE}/baked.py"] = f'VERSION = "{version}"\n'.encode()
     sources["__main__.py"] = _MAIN.encode()
     draft = target.with_name(target.name + ".new")

@@ -104,7 +104,10 @@ def parse_taints(items: Sequence[str]) -> list[dict[str, str]]:
     for item in items:
         head, colon, effect = item.rpartition(":")
         if not colon or effect not in _TAINT_EFFECTS or not head:
-            raise Fatal(f'kubelet exited: failed to parse kubelet flag: invalid argument "{item}" for "--register-with-taints" flag: invalid taint spec: {item}')
+            raise Fatal(
+                f'kubelet exited: failed to parse kubelet flag: invalid argument "{item}" for '
+                f'"--register-with-taints" flag: invalid taint spec: {item}'
+            )
         key, _, value = head.partition("=")
         taints.append({"key": key, "effect": effect, **({"value": value} if value else {})})
     return taints
@@ -132,7 +135,9 @@ def admission_configuration(path: str) -> tuple[dict[str, Any], bool]:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as problem:
         reason = (problem.strerror or "").lower()
-        raise Fatal(f'{start}unable to read admission control configuration from "{path}" [open {path}: {reason}]') from problem
+        raise Fatal(
+            f'{start}unable to read admission control configuration from "{path}" [open {path}: {reason}]'
+        ) from problem
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as problem:
@@ -148,7 +153,10 @@ def admission_configuration(path: str) -> tuple[dict[str, Any], bool]:
     for plugin in pod_security:
         fault = pod_security_fault(_plugin_configuration(plugin, Path(path).parent))
         if fault:
-            raise Fatal(f'apiserver exited: failed to initialize admission: couldn\'t init admission plugin "PodSecurity": {fault}')
+            raise Fatal(
+                "apiserver exited: failed to initialize admission: "
+                f'couldn\'t init admission plugin "PodSecurity": {fault}'
+            )
     return {**document, "plugins": [p for p in plugins if p["name"] != "PodSecurity"]}, bool(pod_security)
 
 
@@ -159,7 +167,9 @@ def _plugin_configuration(plugin: Mapping[str, Any], folder: Path) -> object:
         try:
             return yaml.safe_load((folder / str(plugin["path"])).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as problem:
-            raise Fatal(f"apiserver exited: failed to initialize admission: failed to read plugin config: {problem}") from problem
+            raise Fatal(
+                f"apiserver exited: failed to initialize admission: failed to read plugin config: {problem}"
+            ) from problem
     return None
 
 
@@ -216,9 +226,11 @@ def kubelet_drop_ins(folder: Path) -> dict[str, Any]:
         except (OSError, yaml.YAMLError) as problem:
             raise Fatal(f"{start}error converting YAML to JSON: {str(problem).replace(chr(10), ' ')}") from problem
         if not isinstance(document, dict) or document.get("kind") != "KubeletConfiguration":
-            raise Fatal(f'{start}Object \'Kind\' is missing or is not "KubeletConfiguration"')
+            raise Fatal(f"{start}Object 'Kind' is missing or is not \"KubeletConfiguration\"")
         if document.get("apiVersion") != "kubelet.config.k8s.io/v1beta1":
-            raise Fatal(f'{start}no kind "KubeletConfiguration" is registered for version "{document.get("apiVersion")}"')
+            raise Fatal(
+                f'{start}no kind "KubeletConfiguration" is registered for version "{document.get("apiVersion")}"'
+            )
         merged.update(document)
     fault = kubelet_configuration_fault(merged)
     if fault:
@@ -246,6 +258,7 @@ def kubelet_configuration_fault(merged: Mapping[str, Any]) -> str | None:
         return str(problem)
     if critical > total:
         return (
-            f"invalid configuration: shutdownGracePeriodCriticalPods {{{critical}s}} must be <= shutdownGracePeriod {{{total}s}}"
+            f"invalid configuration: shutdownGracePeriodCriticalPods {{{critical}s}} must be <= "
+            f"shutdownGracePeriod {{{total}s}}"
         )
     return None

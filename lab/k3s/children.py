@@ -11,6 +11,9 @@ from . import log
 from .layout import KUBE_BINARIES
 from .log import Fatal
 
+# What K3s calls the components that run inside it.
+CALLED = {"kube-apiserver": "apiserver", "kube-controller-manager": "controller-manager", "kube-scheduler": "scheduler"}
+
 
 class Child:
     """One running program and its log file."""
@@ -20,12 +23,13 @@ class Child:
         self.process = process
         self.log_file = log_file
 
-    def tail(self, lines: int = 5) -> str:
-        try:
-            text = self.log_file.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            return ""
-        return " | ".join(text[-lines:])
+    def last_words(self) -> str:
+        """Its own "Error: ..." line, else the last line, else the exit code."""
+        lines = self.log_file.read_text(errors="replace").strip().splitlines()[-40:]
+        errors = [
+            text.removeprefix("Error: ").removeprefix("error: ") for text in lines if text.lower().startswith("error: ")
+        ]
+        return (errors or lines or [f"code {self.process.returncode}"])[-1]
 
 
 class Children:
@@ -40,12 +44,12 @@ class Children:
         """End processes of an earlier run with the same data directory."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                executable = os.readlink(entry / "exe")
+                executable = (entry / "exe").readlink()
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if Path(executable).parent == KUBE_BINARIES.resolve() and str(self.marker).encode() in command:
-                log.warning(f"Ending leftover process {entry.name} ({Path(executable).name})")
+            if executable.parent == KUBE_BINARIES.resolve() and str(self.marker).encode() in command:
+                log.warning(f"Ending leftover process {entry.name} ({executable.name})")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
                 _wait_gone(entry)
@@ -72,10 +76,21 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raises Fatal when one has ended."""
+        """Raises Fatal when one has ended, with the reason that it gave."""
         for child in self.running:
             if child.process.poll() is not None:
-                raise Fatal(f"{child.name} exited: code {child.process.returncode}: {child.tail()}")
+                raise Fatal(f"{CALLED.get(child.name, child.name)} exited: {child.last_words()}")
+
+    def end(self, name: str, patience: float = 10) -> None:
+        """Stop one program on purpose; ``patience`` in seconds."""
+        for child in [c for c in self.running if c.name == name]:
+            self.running.remove(child)
+            child.process.terminate()
+            try:
+                child.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
 
     def stop(self, patience: float = 5) -> None:
         """SIGTERM in reverse order of starting, then SIGKILL; ``patience`` in seconds, for each."""
@@ -93,7 +108,7 @@ class Children:
 def _wait_gone(entry: Path) -> None:
     for _ in range(100):
         try:
-            os.readlink(entry / "exe")
+            (entry / "exe").readlink()
         except OSError:
             return
         time.sleep(0.02)

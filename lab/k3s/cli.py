@@ -103,7 +103,10 @@ def dispatch(program: str, arguments: list[str]) -> int:
         if any(word in ("--help", "-h") for word in rest):
             from . import flags
 
-            sys.stdout.write(f"USAGE:\n   k3s {command} [OPTIONS]\n\nOPTIONS:\n" + "".join(f"   --{n}\n" for n in sorted(flags.MODES[command])))
+            sys.stdout.write(
+                f"USAGE:\n   k3s {command} [OPTIONS]\n\nOPTIONS:\n"
+                + "".join(f"   --{n}\n" for n in sorted(flags.MODES[command]))
+            )
             return 0
         return _run_daemon(command, rest)
     else:

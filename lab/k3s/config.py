@@ -89,7 +89,9 @@ def merge_files(files: Sequence[Path]) -> dict[str, list[str]]:
     return merged
 
 
-def split_arguments(kinds: flags.Kinds, aliases: Mapping[str, str], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def split_arguments(
+    kinds: flags.Kinds, aliases: Mapping[str, str], argv: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str]]:
     """Flags with their values, and the rest. Raises Fatal for an unknown flag or a missing value."""
     given: dict[str, list[str]] = {}
     rest: list[str] = []
@@ -116,7 +118,9 @@ def split_arguments(kinds: flags.Kinds, aliases: Mapping[str, str], argv: Sequen
     return given, rest
 
 
-def _known_from_files(mode: str, kinds: flags.Kinds, aliases: Mapping[str, str], data: dict[str, list[str]]) -> dict[str, list[str]]:
+def _known_from_files(
+    mode: str, kinds: flags.Kinds, aliases: Mapping[str, str], data: dict[str, list[str]]
+) -> dict[str, list[str]]:
     known: dict[str, list[str]] = {}
     for key, values in data.items():
         name = aliases.get(key, key)
@@ -144,7 +148,9 @@ def _typed(kinds: flags.Kinds, name: str, values: list[str]) -> Value:
     return last
 
 
-def load(mode: str, argv: Sequence[str], environment: Mapping[str, str], default_config: str = DEFAULT_CONFIG) -> Options:
+def load(
+    mode: str, argv: Sequence[str], environment: Mapping[str, str], default_config: str = DEFAULT_CONFIG
+) -> Options:
     """All settings of ``mode`` (``server``, ``agent``, ``etcd-snapshot``). Raises Fatal."""
     kinds = flags.MODES[mode]
     aliases = flags.SNAPSHOT_ALIASES if mode == "etcd-snapshot" else flags.ALIASES

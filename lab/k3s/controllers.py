@@ -4,10 +4,11 @@ import contextlib
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import etcd, join, log
+from . import etcd, join, log, snapshots
 from .api import Api, ApiError, Json
 from .layout import KUBE_BINARIES
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def start(server: "Server") -> None:
-    for work in (_requests, _nodes, _manifests):
+    for work in (_requests, _nodes, _manifests, *((_schedule,) if server.embedded else ())):
         threading.Thread(target=work, args=(server,), daemon=True).start()
 
 
@@ -72,7 +73,7 @@ def _forget(server: "Server", api: Api, meta: Json) -> None:
 
 
 def due_manifests(folder: Path, seen: dict[Path, tuple[int, int]]) -> list[Path]:
-    """Manifests that are new or changed since ``seen`` (which is brought up to date); ``<name>.skip`` leaves one out."""
+    """Manifests that are new or changed since ``seen``, which is brought up to date; ``<name>.skip`` leaves one out."""
     due = []
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml"), *folder.rglob("*.json")]):
         if file.with_name(file.name + ".skip").exists() or not file.is_file():
@@ -98,3 +99,26 @@ def _manifests(server: "Server") -> None:
             else:
                 log.info(f"Applied manifest at {file}")
         server.stop.wait(5)
+
+
+def _schedule(server: "Server") -> None:
+    """etcd-snapshot-schedule-cron with retention, as K3s keeps it."""
+    options = server.options
+    if options.on("etcd-disable-snapshots"):
+        return
+    expression = options.text("etcd-snapshot-schedule-cron", "0 */12 * * *")
+    folder = Path(options.text("etcd-snapshot-dir", str(server.layout.snapshots)))
+    name = options.text("etcd-snapshot-name", "etcd-snapshot")
+    client = etcd.Client("127.0.0.1", server.layout.tls / "etcd")
+    last = -1
+    while not server.stop.wait(5):
+        now = time.localtime()
+        if now.tm_min == last or not snapshots.cron_due(expression, now):
+            continue
+        last = now.tm_min
+        try:
+            saved = snapshots.save(client, folder, name, server.spec.name, options.on("etcd-snapshot-compress"))
+            log.info(f"Snapshot {saved.name} saved.")
+            snapshots.prune(folder, f"{name}-{server.spec.name}-", int(options.text("etcd-snapshot-retention", "5")))
+        except (etcd.EtcdError, OSError) as problem:
+            log.error(f"failed to take etcd snapshot: {problem}")

@@ -208,4 +208,6 @@ ENVIRONMENT: Mapping[str, str] = {
     "debug": "K3S_DEBUG",
 }
 # Real K3s splits these at commas as well as at repetition (util.SplitStringSlice and node IP parsing).
-COMMA_SPLIT = frozenset({"tls-san", "cluster-cidr", "service-cidr", "cluster-dns", "disable", "node-ip", "node-external-ip"})
+COMMA_SPLIT = frozenset(
+    {"tls-san", "cluster-cidr", "service-cidr", "cluster-dns", "disable", "node-ip", "node-external-ip"}
+)

@@ -87,7 +87,7 @@ def password_secret(node: str) -> str:
 
 
 def check_password(api: Api, node: str, proof: str) -> bool:
-    """Whether the proof fits the node's Secret; the first proof of a node makes the Secret. Raises ApiError, OSError."""
+    """Whether the proof fits the node's Secret; the first proof makes it. Raises ApiError, OSError."""
     name = password_secret(node)
     wanted = hashlib.sha256(proof.encode()).hexdigest().encode()
     found = api.find(f"{SYSTEM}/secrets/{name}")
@@ -187,7 +187,9 @@ def api_servers(api: Api) -> list[tuple[str, int]]:
         found = api.call("GET", "/api/v1/namespaces/default/endpoints/kubernetes")
     except (ApiError, OSError):
         return []
-    return [(a["ip"], p["port"]) for s in found.get("subsets") or [] for a in s.get("addresses") or [] for p in s["ports"]]
+    return [
+        (a["ip"], p["port"]) for s in found.get("subsets") or [] for a in s.get("addresses") or [] for p in s["ports"]
+    ]
 
 
 def bootstrap_data(api: Api) -> dict[str, Any]:

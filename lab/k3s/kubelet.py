@@ -47,7 +47,7 @@ class NodeSpec:
 
 
 def stamp(micro: bool = False) -> str:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micro else "%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -111,8 +111,15 @@ class FakeKubelet:
         return {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": self.spec.name, "labels": {**host, **self.spec.labels}, "annotations": self.annotations()},
-            "spec": {"providerID": f"k3s://{self.spec.name}", **({"taints": self.spec.taints} if self.spec.taints else {})},
+            "metadata": {
+                "name": self.spec.name,
+                "labels": {**host, **self.spec.labels},
+                "annotations": self.annotations(),
+            },
+            "spec": {
+                "providerID": f"k3s://{self.spec.name}",
+                **({"taints": self.spec.taints} if self.spec.taints else {}),
+            },
         }
 
     def annotations(self) -> dict[str, str]:
@@ -181,7 +188,9 @@ class FakeKubelet:
             "allocatable": resources,
             "addresses": [*addresses, {"type": "Hostname", "address": self.spec.name}],
             "conditions": [
-                condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                condition(
+                    "MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
+                ),
                 condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
                 condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
                 ready,
@@ -239,7 +248,9 @@ class FakeKubelet:
                     pause = 0.3
             except (ApiError, OSError) as problem:
                 if self.registered.is_set():
-                    log.klog_error("kubelet_node_status.go:549", f'"Error updating node status, will retry" err="{problem}"')
+                    log.klog_error(
+                        "kubelet_node_status.go:549", f'"Error updating node status, will retry" err="{problem}"'
+                    )
                 pause = 1.0
             self.wake.wait(pause)
             self.wake.clear()
@@ -257,6 +268,10 @@ class FakeKubelet:
                         return
             except (ApiError, OSError):
                 self.stop.wait(1)
+
+    def _node_reset(self, items: list[Json]) -> None:
+        for item in items:
+            self._node_event("MODIFIED", item)
 
     def _node_event(self, kind: str, node: Json) -> None:
         with self.lock:
@@ -303,7 +318,9 @@ class FakeKubelet:
                     if problem.status == 404:
                         self._pod_event("DELETED", pod)
                     elif problem.status != 409:
-                        log.klog_error("pod_workers.go:1", f'"Error syncing pod" pod="{pod["metadata"]["name"]}" err="{problem}"')
+                        log.klog_error(
+                            "pod_workers.go:1", f'"Error syncing pod" pod="{pod["metadata"]["name"]}" err="{problem}"'
+                        )
                 except OSError:
                     break
 
@@ -326,7 +343,12 @@ class FakeKubelet:
             grace = meta.get("deletionGracePeriodSeconds")
             wait = min(float(annotations.get("lab/term-after", TERM_DELAY)), float(30 if grace is None else grace))
             if now - state["term"] >= wait:
-                options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+                options = {
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "gracePeriodSeconds": 0,
+                    "preconditions": {"uid": uid},
+                }
                 self.api.call("DELETE", path, options)
                 self._pod_event("DELETED", pod)
             return
@@ -376,7 +398,9 @@ class FakeKubelet:
                 condition("ContainersReady", up, why),
                 condition("PodScheduled", True),
             ],
-            "containerStatuses": [container_status(pod, c, kind, argument, state, False) for c in pod["spec"]["containers"]],
+            "containerStatuses": [
+                container_status(pod, c, kind, argument, state, False) for c in pod["spec"]["containers"]
+            ],
         }
         if pod["spec"].get("initContainers"):
             init = pod["spec"]["initContainers"]
@@ -407,7 +431,7 @@ class FakeKubelet:
 
         def follow_node() -> None:
             self.registered.wait()
-            self._follow(node, lambda items: [self._node_event("MODIFIED", i) for i in items] and None, self._node_event)
+            self._follow(node, self._node_reset, self._node_event)
 
         def follow_pods() -> None:
             self.registered.wait()
@@ -485,7 +509,14 @@ def pod_target(pod: Json, age: float, has_network: bool) -> str:
 
 def container_status(pod: Json, container: Json, kind: str, argument: str, state: Json, init: bool) -> Json:
     image = container["image"]
-    status: Json = {"name": container["name"], "image": image, "imageID": "", "ready": False, "restartCount": 0, "started": False}
+    status: Json = {
+        "name": container["name"],
+        "image": image,
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "started": False,
+    }
     if kind == "creating":
         status["state"] = {"waiting": {"reason": "ContainerCreating"}}
         return status
@@ -494,10 +525,14 @@ def container_status(pod: Json, container: Json, kind: str, argument: str, state
         return status
     digest = hashlib.sha256((pod["metadata"]["uid"] + container["name"]).encode()).hexdigest()
     status["containerID"] = f"standin://{digest}"
-    status["imageID"] = f"standin.invalid/{image.split('@')[0].split('/')[-1]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+    status["imageID"] = (
+        f"standin.invalid/{image.split('@')[0].split('/')[-1]}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+    )
     ended = {"startedAt": state["began"], "finishedAt": stamp(), "containerID": status["containerID"]}
     if init or kind in ("done", "failed"):
-        code = 0 if init or kind == "done" else int((pod["metadata"].get("annotations") or {}).get("lab/exit-code", "1"))
+        code = (
+            0 if init or kind == "done" else int((pod["metadata"].get("annotations") or {}).get("lab/exit-code", "1"))
+        )
         status["state"] = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed", **ended}}
         status["ready"] = init
     elif kind == "crash":

@@ -16,7 +16,14 @@ from .layout import NODE_PASSWORD, Layout, make_dir, write_file
 from .log import Fatal
 
 # Values of these never show in the node-args annotation (k3s pkg/nodeconfig).
-_SECRET_ARGUMENTS = ("token", "agent-token", "etcd-s3-access-key", "etcd-s3-secret-key", "datastore-endpoint", "vpn-auth")
+_SECRET_ARGUMENTS = (
+    "token",
+    "agent-token",
+    "etcd-s3-access-key",
+    "etcd-s3-secret-key",
+    "datastore-endpoint",
+    "vpn-auth",
+)
 
 
 def node_name(options: Options) -> str:
@@ -44,7 +51,7 @@ def _addresses_of(*interface: str) -> list[str]:
 
 
 def own_addresses(options: Options, server_host: str = "") -> list[str]:
-    """``node-ip``, else the flannel interface's address, else the one towards the server, else the first. Raises Fatal."""
+    """``node-ip``, else the flannel interface's, else the one towards the server, else the first. Raises Fatal."""
     if options.many("node-ip"):
         return options.many("node-ip")
     interface = options.text("flannel-iface")
@@ -64,12 +71,12 @@ def own_addresses(options: Options, server_host: str = "") -> list[str]:
             pass
     found = _addresses_of()
     if not found:
-        raise Fatal("no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"")
+        raise Fatal('no default routes found in "/proc/net/route" or "/proc/net/ipv6_route"')
     return found[:1]
 
 
 def refuse_early(options: Options, layout: Layout) -> NodeSpec:
-    """Everything that the node's own part refuses at a start; the node as configured otherwise. Raises Fatal, SystemExit."""
+    """Refuse what the node's own part refuses; the node as configured otherwise. Raises Fatal, SystemExit."""
     if not options.on("disable-agent"):
         fault = checks.memory_cgroup()
         if fault:
@@ -77,7 +84,9 @@ def refuse_early(options: Options, layout: Layout) -> NodeSpec:
                 log.error(fault[0].upper() + fault[1:])
             raise Fatal(fault)
     kubelet = kubeargs.check_node_arguments(options.many("kubelet-arg"), options.many("kube-proxy-arg"))
-    labels = checks.parse_labels([*options.many("node-label"), *([kubelet["node-labels"]] if "node-labels" in kubelet else [])])
+    labels = checks.parse_labels(
+        [*options.many("node-label"), *([kubelet["node-labels"]] if "node-labels" in kubelet else [])]
+    )
     taints = checks.parse_taints(options.many("node-taint"))
     layout.prepare_agent()
     settings = checks.kubelet_drop_ins(layout.agent / "etc" / "kubelet.conf.d")

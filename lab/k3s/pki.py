@@ -24,7 +24,7 @@ RENEW_DAYS = 120
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 def not_after(cert: x509.Certificate) -> datetime.datetime:
@@ -32,7 +32,7 @@ def not_after(cert: x509.Certificate) -> datetime.datetime:
     value = getattr(cert, "not_valid_after_utc", None)
     if isinstance(value, datetime.datetime):
         return value
-    return cert.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    return cert.not_valid_after.replace(tzinfo=datetime.UTC)
 
 
 def pem(cert: x509.Certificate) -> bytes:
@@ -106,9 +106,20 @@ def _alternative_names(sans: Iterable[str]) -> list[x509.GeneralName]:
     return names
 
 
-def sign(ca: Authority, public: ec.EllipticCurvePublicKey, common_name: str, organization: str, server: bool, sans: Iterable[str]) -> x509.Certificate:
+def sign(
+    ca: Authority,
+    public: ec.EllipticCurvePublicKey,
+    common_name: str,
+    organization: str,
+    server: bool,
+    sans: Iterable[str],
+) -> x509.Certificate:
     """A leaf certificate; ``server`` adds serverAuth to clientAuth."""
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH] if server else [ExtendedKeyUsageOID.CLIENT_AUTH]
+    usages = (
+        [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        if server
+        else [ExtendedKeyUsageOID.CLIENT_AUTH]
+    )
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(common_name, organization))
@@ -178,7 +189,7 @@ def new_rsa_key() -> bytes:
 
 
 def sign_request(ca: Authority, request_pem: bytes) -> tuple[str, str, bytes]:
-    """Common name, organisation and the signed client certificate (PEM) for a certificate request. Raises ValueError."""
+    """Common name, organisation and signed client certificate (PEM) for a request. Raises ValueError."""
     request = x509.load_pem_x509_csr(request_pem)
     public = request.public_key()
     if not request.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey):
@@ -193,5 +204,9 @@ def sign_request(ca: Authority, request_pem: bytes) -> tuple[str, str, bytes]:
 def new_request(common_name: str, organization: str) -> tuple[bytes, bytes]:
     """Key and certificate request, both PEM."""
     private = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name, organization)).sign(private, hashes.SHA256())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name(common_name, organization))
+        .sign(private, hashes.SHA256())
+    )
     return key_pem(private), request.public_bytes(serialization.Encoding.PEM)

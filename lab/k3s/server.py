@@ -10,7 +10,6 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,9 @@ def refuse_mismatch(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     for name in faults:
         log.warning(f"critical configuration mismatched: {name}")
     if faults:
-        raise Fatal(f"{PREPARING}failed to validate server configuration: critical configuration value mismatch between servers: {', '.join(faults)}")
+        raise Fatal(
+            f"{PREPARING}failed to validate server configuration: critical configuration value mismatch between servers"
+        )
 
 
 def refuse_flags(options: Options) -> None:
@@ -95,7 +96,9 @@ def refuse_flags(options: Options) -> None:
     if options.text("cluster-reset-restore-path") and not options.on("cluster-reset"):
         raise Fatal("invalid flag use; --cluster-reset required with --cluster-reset-restore-path")
     if options.on("cluster-reset") and options.text("server"):
-        raise Fatal("cannot perform cluster-reset while server URL is set - remove server from configuration before resetting")
+        raise Fatal(
+            "cannot perform cluster-reset while server URL is set - remove server from configuration before resetting"
+        )
     if options.text("datastore-endpoint"):
         raise Fatal("stand-in: datastore-endpoint is not supported, use embedded etcd or the default")
     if options.text("egress-selector-mode", "agent") not in ("agent", "cluster", "pod", "disabled"):
@@ -142,7 +145,11 @@ def decrypt(password: str, blob: bytes) -> bytes:
 
 
 def collect_shared(layout: Layout) -> dict[str, str]:
-    return {name: base64.b64encode((layout.server / name).read_bytes()).decode() for name in SHARED if (layout.server / name).is_file()}
+    return {
+        name: base64.b64encode((layout.server / name).read_bytes()).decode()
+        for name in SHARED
+        if (layout.server / name).is_file()
+    }
 
 
 def write_shared(layout: Layout, files: dict[str, str]) -> None:
@@ -189,14 +196,20 @@ class Server:
         self.initialized = state is not None
         self.embedded = bool(state or options.on("cluster-init") or options.text("server"))
         self.spec = refuse_early(options, layout)
-        log.info(f"Starting k3s {VERSION} (stand-in of the PiClusterOps lab: Kubernetes 1.20 API, no container ever runs)")
+        log.info(
+            f"Starting k3s {VERSION} (stand-in of the PiClusterOps lab: Kubernetes 1.20 API, no container ever runs)"
+        )
         layout.prepare_server()
         self.children.clear_leftovers()
         if state is False and self.embedded:
             self._migrate()
         self._tokens()
         if self.initialized:
-            log.info("Managed etcd cluster bootstrap already complete and initialized" if self.embedded else "Using the stand-in's datastore for sqlite")
+            log.info(
+                "Managed etcd cluster bootstrap already complete and initialized"
+                if self.embedded
+                else "Using the stand-in's datastore for sqlite"
+            )
         elif options.text("server"):
             self._join()
         elif self.embedded:
@@ -217,7 +230,10 @@ class Server:
         configured = read_secret(self.options, "token")
         file = self.layout.server / "token"
         if self.options.text("server") and not self.initialized and not configured:
-            raise Fatal(f"{PREPARING}failed to check if bootstrap data has been initialized: K3S_TOKEN is required to join a cluster")
+            raise Fatal(
+                f"{PREPARING}failed to check if bootstrap data has been initialized: "
+                "K3S_TOKEN is required to join a cluster"
+            )
         parsed = tokens.parse(configured or (file.read_text().strip() if file.is_file() else tokens.new_secret()))
         if parsed.is_bootstrap:
             raise Fatal(BAD_TOKEN)
@@ -234,15 +250,12 @@ class Server:
         try:
             ca = fetch_ca(host, port)
         except OSError as problem:
-            raise Fatal(f'{start}failed to get CA certs: Get "https://{host}:{port}/cacerts": {agent.describe(problem, (host, port))}') from problem
+            raise Fatal(start + agent.ca_failure(problem, (host, port))) from problem
         fault = tokens.check_ca(token, ca)
         if fault:
             raise Fatal(start + fault)
         if not token.ca_hash:
-            log.warning(
-                "Cluster CA certificate is not trusted by the host CA bundle, but the token does not include a CA hash. "
-                "Use the full token from the server's node-token file to enable Cluster CA validation."
-            )
+            log.warning(tokens.NO_CA_HASH)
         log.info("Managed etcd cluster not yet initialized")
         try:
             data = join.bootstrap_data(Api([(host, port)], ca, bearer=self.password))
@@ -278,7 +291,9 @@ class Server:
         if not self.options.on("secrets-encryption") or file.is_file():
             return
         if self.initialized:
-            raise Fatal("stand-in: secrets-encryption cannot be enabled on an existing cluster (K3s does not support it either)")
+            raise Fatal(
+                "stand-in: secrets-encryption cannot be enabled on an existing cluster (K3s does not support it either)"
+            )
         provider = self.options.text("secrets-encryption-provider", "aescbc")
         if provider not in ("aescbc", "secretbox"):
             raise Fatal(f"invalid secrets-encryption-provider {provider}")
@@ -318,7 +333,12 @@ class Server:
         pki.ensure_leaf(etcd_ca, tls / "etcd" / "server-client", "etcd-server", "", True, names)
         pki.ensure_leaf(peer_ca, tls / "etcd" / "peer-server-client", "etcd-peer", "", True, names)
         url, ca = f"https://127.0.0.1:{self.port}", server.pem
-        for name, base in (("admin", "client-admin"), ("controller", "client-controller"), ("scheduler", "client-scheduler"), ("supervisor", "client-supervisor")):
+        for name, base in (
+            ("admin", "client-admin"),
+            ("controller", "client-controller"),
+            ("scheduler", "client-scheduler"),
+            ("supervisor", "client-supervisor"),
+        ):
             pair = (tls / f"{base}.crt").read_bytes(), (tls / f"{base}.key").read_bytes()
             write_file(self.layout.cred / f"{name}.kubeconfig", kubeconfig(url, ca, *pair))
         self._user_kubeconfig(url, ca)
@@ -328,11 +348,18 @@ class Server:
         try:
             mode = int(self.options.text("write-kubeconfig-mode", "600"), 8)
         except ValueError:
-            raise Fatal(f'invalid write-kubeconfig-mode: strconv.ParseInt: parsing "{self.options.text("write-kubeconfig-mode")}": invalid syntax') from None
+            raise Fatal(
+                "invalid write-kubeconfig-mode: strconv.ParseInt: parsing "
+                f'"{self.options.text("write-kubeconfig-mode")}": invalid syntax'
+            ) from None
         tls = self.layout.tls
         make_dir(path.parent, 0o755)
         name = self.options.text("write-kubeconfig-name", "default")
-        write_file(path, kubeconfig(url, ca, (tls / "client-admin.crt").read_bytes(), (tls / "client-admin.key").read_bytes(), name), mode)
+        write_file(
+            path,
+            kubeconfig(url, ca, (tls / "client-admin.crt").read_bytes(), (tls / "client-admin.key").read_bytes(), name),
+            mode,
+        )
         group = self.options.text("write-kubeconfig-group")
         if group:
             import grp
@@ -358,7 +385,7 @@ class Server:
         rows = [[self.password, "server", "server", "k3s:server,k3s:agent"]]
         if self.agent_password != self.password:
             rows.append([self.agent_password, "node", "node", "k3s:agent"])
-        lines = ["," .join('"' + field.replace('"', '""') + '"' for field in row) for row in rows]
+        lines = [",".join('"' + field.replace('"', '""') + '"' for field in row) for row in rows]
         write_file(self.layout.cred / "passwd", "\n".join(lines) + "\n")
 
     # ---- the programs
@@ -414,7 +441,9 @@ class Server:
         """The datastore decides about what servers share; the first server writes it."""
         stored = stored_bootstrap(client, self.password)
         if stored is None:
-            client.put(storage_key(self.password), encrypt(self.password, json.dumps(collect_shared(self.layout)).encode()))
+            client.put(
+                storage_key(self.password), encrypt(self.password, json.dumps(collect_shared(self.layout)).encode())
+            )
             return
         log.info("Reconciling bootstrap data between datastore and disk")
         if stored != collect_shared(self.layout):
@@ -478,7 +507,10 @@ class Server:
         """The configuration without PodSecurity, which 1.20 does not have; relative paths keep their meaning."""
         document, had_pod_security = checks.admission_configuration(path)
         if had_pod_security:
-            log.info("stand-in: Kubernetes 1.20 has no PodSecurity admission; its configuration was checked and is not enforced")
+            log.info(
+                "stand-in: Kubernetes 1.20 has no PodSecurity admission; "
+                "its configuration was checked and is not enforced"
+            )
         for plugin in document["plugins"]:
             if plugin.get("path"):
                 plugin["path"] = str(Path(path).parent / str(plugin["path"]))
@@ -488,7 +520,10 @@ class Server:
 
     def controller_arguments(self) -> list[str]:
         tls, options = self.layout.tls, self.options
-        extra = self.flags_of("kube-controller-manager", [*options.many("kube-controller-manager-arg"), *options.many("kube-controller-arg")])
+        extra = self.flags_of(
+            "kube-controller-manager",
+            [*options.many("kube-controller-manager-arg"), *options.many("kube-controller-arg")],
+        )
         config = f"{self.layout.cred}/controller.kubeconfig"
         defaults = {
             "kubeconfig": config,
@@ -545,7 +580,12 @@ class Server:
     def admin(self) -> Api:
         ca = (self.layout.tls / "server-ca.crt").read_bytes()
         base = self.layout.tls / "client-supervisor"
-        return Api([("127.0.0.1", self.port)], ca, cert=base.with_name("client-supervisor.crt"), key=base.with_name("client-supervisor.key"))
+        return Api(
+            [("127.0.0.1", self.port)],
+            ca,
+            cert=base.with_name("client-supervisor.crt"),
+            key=base.with_name("client-supervisor.key"),
+        )
 
     def wait_api(self, api: Api) -> None:
         while True:
@@ -593,7 +633,9 @@ class Server:
             return
         ca = (self.layout.tls / "server-ca.crt").read_bytes()
         write_file(self.layout.agent / "server-ca.crt", ca)
-        self.kubelet = agent.start_node(self.layout, self.spec, [("127.0.0.1", self.port)], ca, self.password, self.stop)
+        self.kubelet = agent.start_node(
+            self.layout, self.spec, [("127.0.0.1", self.port)], ca, self.password, self.stop
+        )
         if self.kubelet is None:
             raise SystemExit(0)
         labels = {"node-role.kubernetes.io/control-plane": "true"}
@@ -627,7 +669,10 @@ class Server:
             log.info("Kube API server is now running")
             self.layout.reset_flag.unlink(missing_ok=True)
             self.free_leases(api, client)
-            for program, disabled in (("kube-controller-manager", "disable-controller-manager"), ("kube-scheduler", "disable-scheduler")):
+            for program, disabled in (
+                ("kube-controller-manager", "disable-controller-manager"),
+                ("kube-scheduler", "disable-scheduler"),
+            ):
                 if not self.options.on(disabled):
                     self._component(program, arguments[program])
             self.publish(api)
@@ -635,12 +680,23 @@ class Server:
             self.start_node(api)
             log.info("k3s is up and running")
             self.notifier.ready()
+            passwd = (self.layout.cred / "passwd").read_bytes()
             while not self.stop.wait(0.5):
                 self.children.check()
+                now = (self.layout.cred / "passwd").read_bytes()
+                if now != passwd:  # `k3s token rotate`: 1.20 reads its token file at the start only
+                    passwd = now
+                    self._take_new_token(api, arguments["kube-apiserver"])
         finally:
             if self.kubelet:
                 self.kubelet.stop.set()
             self.children.stop()
+
+    def _take_new_token(self, api: Api, arguments: list[str]) -> None:
+        log.info("Server token changed, restarting the API server")
+        self.children.end("kube-apiserver")
+        self.children.start("kube-apiserver", arguments, {"LAB_KUBE_VERSION": VERSION})
+        self.wait_api(api)
 
     def _component(self, program: str, arguments: list[str]) -> None:
         log.info(arguments_line(program, arguments))
@@ -648,7 +704,11 @@ class Server:
 
 
 def _without_pod_security(plugins: str) -> str:
-    return ",".join(p for p in plugins.split(",") if p not in ("PodSecurity", "ValidatingAdmissionPolicy", "ClusterTrustBundleAttest"))
+    return ",".join(
+        p
+        for p in plugins.split(",")
+        if p not in ("PodSecurity", "ValidatingAdmissionPolicy", "ClusterTrustBundleAttest")
+    )
 
 
 def _touch_sqlite(path: Path) -> None:
@@ -663,6 +723,3 @@ def _touch_sqlite(path: Path) -> None:
             database.commit()
     finally:
         os.umask(old)
-
-
-Alive = Callable[[], None]

@@ -13,6 +13,10 @@ from .log import Fatal
 
 PREFIX = "K10"
 _BOOTSTRAP = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
+NO_CA_HASH = (
+    "Cluster CA certificate is not trusted by the host CA bundle, but the token does not include a CA hash. "
+    "Use the full token from the server's node-token file to enable Cluster CA validation."
+)
 _LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -75,4 +79,6 @@ def new_secret() -> str:
 
 def new_bootstrap_token() -> str:
     """A kubeadm token, ``[a-z0-9]{6}.[a-z0-9]{16}``."""
-    return f"{''.join(secrets.choice(_LETTERS) for _ in range(6))}.{''.join(secrets.choice(_LETTERS) for _ in range(16))}"
+    return (
+        f"{''.join(secrets.choice(_LETTERS) for _ in range(6))}.{''.join(secrets.choice(_LETTERS) for _ in range(16))}"
+    )
