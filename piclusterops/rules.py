@@ -215,12 +215,12 @@ def node_name(draft: Draft) -> Iterator[Fault]:
             continue  # duplicate_name says so
         label = re.sub(r"[^a-z0-9-]+", "-", node.name.split(".")[0].lower()).strip("-")[:63]
         better = label if label not in ("", "localhost") else "pi-1"
-        hint = f', {{"ssh_hostname": "{node.name}"}}' if "." in node.name else ""
+        hint = f' Write ("{better}", {{"ssh_hostname": "{node.name}"}})' if "." in node.name else ""
         yield Fault(
             "host name",
             literal(node.name),
             "it becomes the hostname and the name of the Kubernetes node, which is one DNS label: a-z, 0-9 and -",
-            f'did you mean "{better}"? Write ("{better}"{hint}) and keep the address in ssh_hostname',
+            f'did you mean "{better}"?{hint}',
             node.name,
         )
 
