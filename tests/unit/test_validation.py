@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piclusterops.faults import Fault, SettingsError, render
@@ -273,6 +273,10 @@ def test_recording_server_sees_the_commands_of_a_valid_inventory(ssh_config: Pat
 # -- arithmetic, for all networks ----------------------------------------------------------------------------
 
 
+#: The tests share the machine with others: how long an example takes says nothing.
+untimed = settings(deadline=None)
+
+
 def networks(min_prefix: int = 8, max_prefix: int = 30) -> st.SearchStrategy[IPv4Network]:
     return st.builds(
         lambda number, prefix: IPv4Network((number, prefix), strict=False),
@@ -281,6 +285,7 @@ def networks(min_prefix: int = 8, max_prefix: int = 30) -> st.SearchStrategy[IPv
     )
 
 
+@untimed
 @given(networks(16, 28), networks(16, 28))
 def test_overlap_is_found_exactly_when_an_address_is_shared(pods: IPv4Network, services: IPv4Network) -> None:
     shared = pods.network_address in services or services.network_address in pods
@@ -288,6 +293,7 @@ def test_overlap_is_found_exactly_when_an_address_is_shared(pods: IPv4Network, s
     assert found == shared
 
 
+@untimed
 @given(networks(16, 24), networks(16, 24))
 def test_fix_of_an_overlap_removes_it(pods: IPv4Network, services: IPv4Network) -> None:
     data = {"pod_cidr": str(pods), "service_cidr": str(services), "node_cidr_mask": 24}
@@ -297,6 +303,7 @@ def test_fix_of_an_overlap_removes_it(pods: IPv4Network, services: IPv4Network) 
             assert "network_overlap" not in rules_broken(mended)
 
 
+@untimed
 @given(st.integers(1, 40), networks(14, 27), st.integers(20, 27))
 def test_pod_network_is_refused_exactly_when_a_node_gets_no_share(nodes: int, pods: IPv4Network, mask: int) -> None:
     shares = 0 if mask < pods.prefixlen else len(list(pods.subnets(new_prefix=mask)))
@@ -314,6 +321,7 @@ def test_pod_network_is_refused_exactly_when_a_node_gets_no_share(nodes: int, po
         assert not rules_broken(mended, *names)
 
 
+@untimed
 @given(st.integers(1, 5000), st.integers(17, 28))
 def test_prefix_for_nodes_is_the_longest_that_has_room(nodes: int, mask: int) -> None:
     prefix = prefix_for_nodes(nodes, mask)
@@ -322,6 +330,7 @@ def test_prefix_for_nodes_is_the_longest_that_has_room(nodes: int, mask: int) ->
         assert prefix == mask or node_shares(IPv4Network((0, prefix + 1)), mask) < nodes
 
 
+@untimed
 @given(st.lists(networks(), max_size=8), st.integers(8, 16))
 def test_free_network_overlaps_nothing_and_is_found_when_there_is_one(taken: list[IPv4Network], prefix: int) -> None:
     free = free_network(prefix, taken)
@@ -333,6 +342,7 @@ def test_free_network_overlaps_nothing_and_is_found_when_there_is_one(taken: lis
         assert not any(free.overlaps(other) for other in taken)
 
 
+@untimed
 @given(networks(1, 32))
 def test_network_is_read_back_and_refused_with_host_bits(network: IPv4Network) -> None:
     assert parse_network(str(network)) == network
@@ -341,6 +351,7 @@ def test_network_is_read_back_and_refused_with_host_bits(network: IPv4Network) -
             parse_network(f"{network.network_address + 1}/{network.prefixlen}")
 
 
+@untimed
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(120, 123))
 def test_pool_with_the_address_of_a_node_is_refused(one: int, other: int, node: int) -> None:
     first, last = sorted((one, other))
@@ -350,6 +361,7 @@ def test_pool_with_the_address_of_a_node_is_refused(one: int, other: int, node: 
     assert bool(faults) == (first <= node <= last or first == 0 or last == 255)
 
 
+@untimed
 @given(networks(8, 30), networks(8, 30))
 def test_range_of_a_network_overlaps_what_the_network_overlaps(one: IPv4Network, other: IPv4Network) -> None:
     found = parse_range(str(one))
