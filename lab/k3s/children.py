@@ -1,6 +1,7 @@
 """The processes behind the stand-in. They die with it, also when it is killed with SIGKILL."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -23,13 +24,25 @@ class Child:
         self.process = process
         self.log_file = log_file
 
+    def finish(self, patience: float) -> None:
+        """Wait for its end, for ``patience`` seconds at most, then kill it."""
+        try:
+            self.process.wait(max(0.05, patience))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
     def last_words(self) -> str:
-        """Its own "Error: ..." line, else the last line, else the exit code."""
+        """Its own "Error: ..." line, else the last line (the message of a JSON one), else how it ended."""
+        if self.process.returncode < 0:
+            return f"signal: {signal.Signals(-self.process.returncode).name}"
         lines = self.log_file.read_text(errors="replace").strip().splitlines()[-40:]
-        errors = [
-            text.removeprefix("Error: ").removeprefix("error: ") for text in lines if text.lower().startswith("error: ")
-        ]
-        return (errors or lines or [f"code {self.process.returncode}"])[-1]
+        errors = [line.partition(": ")[2] for line in lines if line.lower().startswith("error: ")]
+        last = (errors or lines or [f"code {self.process.returncode}"])[-1]
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(last)
+            return " ".join(filter(None, (str(entry["msg"]), str(entry.get("error", "")))))
+        return last
 
 
 class Children:
@@ -41,14 +54,15 @@ class Children:
         self.running: list[Child] = []
 
     def clear_leftovers(self) -> None:
-        """End processes of an earlier run with the same data directory."""
+        """End orphans of an earlier run with the same data directory (of one whose death signal got lost)."""
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 executable = (entry / "exe").readlink()
                 command = (entry / "cmdline").read_bytes()
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
             except OSError:
                 continue
-            if executable.parent == KUBE_BINARIES.resolve() and str(self.marker).encode() in command:
+            if parent == "1" and executable.parent == KUBE_BINARIES.resolve() and str(self.marker).encode() in command:
                 log.warning(f"Ending leftover process {entry.name} ({executable.name})")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(entry.name), signal.SIGKILL)
@@ -86,22 +100,19 @@ class Children:
         for child in [c for c in self.running if c.name == name]:
             self.running.remove(child)
             child.process.terminate()
-            try:
-                child.process.wait(patience)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            child.finish(patience)
 
-    def stop(self, patience: float = 5) -> None:
-        """SIGTERM in reverse order of starting, then SIGKILL; ``patience`` in seconds, for each."""
-        for child in reversed(self.running):
-            if child.process.poll() is None:
+    def stop(self, patience: float = 3) -> None:
+        """SIGTERM to all but etcd, then to etcd; SIGKILL to what is left after ``patience`` seconds each."""
+        for group in (
+            [c for c in self.running if c.name != "etcd"],
+            [c for c in self.running if c.name == "etcd"],
+        ):
+            for child in group:
                 child.process.terminate()
-                try:
-                    child.process.wait(patience)
-                except subprocess.TimeoutExpired:
-                    child.process.kill()
-                    child.process.wait()
+            deadline = time.monotonic() + patience
+            for child in group:
+                child.finish(deadline - time.monotonic())
         self.running.clear()
 
 

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import secrets
+import socket
 import sqlite3
 import threading
 import time
@@ -201,6 +202,7 @@ class Server:
         )
         layout.prepare_server()
         self.children.clear_leftovers()
+        self._refuse_second()
         if state is False and self.embedded:
             self._migrate()
         self._tokens()
@@ -220,6 +222,19 @@ class Server:
         self._token_files()
         if not self.embedded:
             _touch_sqlite(layout.db / "state.db")
+
+    def _refuse_second(self) -> None:
+        """Another server on this host: found by its ports, before any file changes."""
+        for port in (self.port, etcd.CLIENT_PORT):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("0.0.0.0", port))
+                except OSError as problem:
+                    reason = (problem.strerror or str(problem)).lower()
+                    raise Fatal(
+                        f"failed to listen on 0.0.0.0:{port}: listen tcp 0.0.0.0:{port}: bind: {reason}"
+                    ) from None
 
     def _migrate(self) -> None:
         """sqlite to etcd by starting once with cluster-init, as K3s can."""
@@ -286,14 +301,10 @@ class Server:
         return pki.load_authority(base.with_name(base.name + ".crt"), base.with_name(base.name + ".key"))
 
     def _encryption(self) -> None:
-        """secrets-encryption with a key of its own, made once; taken away again when the setting is gone."""
+        """secrets-encryption with a key of its own, made once."""
         file = self.layout.cred / "encryption-config.json"
         if not self.options.on("secrets-encryption") or file.is_file():
             return
-        if self.initialized:
-            raise Fatal(
-                "stand-in: secrets-encryption cannot be enabled on an existing cluster (K3s does not support it either)"
-            )
         provider = self.options.text("secrets-encryption-provider", "aescbc")
         if provider not in ("aescbc", "secretbox"):
             raise Fatal(f"invalid secrets-encryption-provider {provider}")
@@ -439,16 +450,16 @@ class Server:
 
     def reconcile_bootstrap(self, client: etcd.Client) -> None:
         """The datastore decides about what servers share; the first server writes it."""
+        mine = collect_shared(self.layout)
         stored = stored_bootstrap(client, self.password)
-        if stored is None:
-            client.put(
-                storage_key(self.password), encrypt(self.password, json.dumps(collect_shared(self.layout)).encode())
-            )
-            return
-        log.info("Reconciling bootstrap data between datastore and disk")
-        if stored != collect_shared(self.layout):
+        if stored is not None:
+            log.info("Reconciling bootstrap data between datastore and disk")
+        merged = {**mine, **(stored or {})}
+        if merged != stored:
+            client.put(storage_key(self.password), encrypt(self.password, json.dumps(merged).encode()))
+        if merged != mine:
             log.warning("Updating bootstrap data on disk from datastore")
-            write_shared(self.layout, stored)
+            write_shared(self.layout, merged)
             self._credentials()
             self._token_files()
 
@@ -655,14 +666,14 @@ class Server:
 
         self.prepare()
         try:
-            client = self.start_etcd()
-            self.reconcile_bootstrap(client)
-            log.info("ETCD server is now running")
             arguments = {
                 "kube-apiserver": self.apiserver_arguments(),
                 "kube-controller-manager": self.controller_arguments(),
                 "kube-scheduler": self.scheduler_arguments(),
             }
+            client = self.start_etcd()
+            self.reconcile_bootstrap(client)
+            log.info("ETCD server is now running")
             self._component("kube-apiserver", arguments["kube-apiserver"])
             api = self.admin()
             self.wait_api(api)
