@@ -11,7 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -25,7 +25,7 @@ from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 from piclusterops.lab import engine, image, kube, mirror
-from piclusterops.lab.progress import step
+from piclusterops.lab.progress import say, step
 from piclusterops.lab.state import (
     NETWORKS,
     Fleet,
@@ -50,6 +50,8 @@ CLIENT_MEMORY = "256m"
 ROUTE_METRIC = "4278198272"
 #: Seconds that a host gets from its start to SSH; it takes about 2 s on two idle cores, more when four start at once.
 SSH_TIMEOUT = 90.0
+#: systemd, logind and dbus of an idle host hold 6 to 7 (counted), and a few more while it boots.
+INOTIFY_PER_HOST = 8
 #: Where a Raspberry Pi has its boot files since bookworm; it was /boot before.
 BOOT = "/boot/firmware"
 #: Last octets of the clients.
@@ -174,12 +176,14 @@ class Lab:
             LabError: if that fails, or the lab is up with other nodes.
         """
         wanted = self._wanted(nodes, roles)
-        with locked(cache_root() / "lab" / ".lock"):
+        with _exclusive():
             self._client = engine.ensure()
+            image.sweep(self.client)
             tag = image.ensure_image(self.client)
             repository = image.ensure_repository(self.client, tag, packages or _default_packages())
             binaries = kube.ensure(self.client, tag)
             fleet = self._fleet_for(wanted)
+            self._check_inotify(fleet)
             boot = {node.name: node.boot for node in wanted}
             self._write_recipe(Recipe(tag, str(repository), str(binaries), boot))
             image.prune(self.client, tag)
@@ -238,6 +242,18 @@ class Lab:
         self._write_known_hosts(fleet)
         fleet.write(path)
         return fleet
+
+    def _check_inotify(self, fleet: Fleet) -> None:
+        """Hosts share one of the machine's limits that they soon reach, and then systemd ends without a word."""
+        running = sum(state == "running" for state in self.status().values())
+        needed = (len(fleet.hosts) - running) * INOTIFY_PER_HOST
+        limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+        used = _inotify_instances()
+        if needed and used + needed > limit:
+            cause = f"{len(fleet.hosts)} hosts need up to {needed} inotify instances, {used} of {limit} are in use"
+            raise LabError(
+                f"{cause}; stop another lab, or raise the limit: sysctl -w fs.inotify.max_user_instances={limit * 4}"
+            )
 
     def _taken(self) -> list[IPv4Network]:
         output = subprocess.run(
@@ -455,7 +471,7 @@ class Lab:
         Raises:
             LabError: if there is one of that name, or it does not come up.
         """
-        with locked(cache_root() / "lab" / ".lock"):
+        with _exclusive():
             fleet = self.fleet
             if any(host.name == name for host in fleet.hosts):
                 raise LabError(f"lab {self.name} has a host {name} already; choose another name")
@@ -472,7 +488,7 @@ class Lab:
 
     def remove_node(self, name: str) -> None:
         """Take a node away for good: its container, and its line in ``fleet.json``."""
-        with locked(cache_root() / "lab" / ".lock"):
+        with _exclusive():
             fleet = self.fleet
             host = fleet.host(name)
             with suppress(LabError):
@@ -506,7 +522,7 @@ class Lab:
 
     def down(self) -> None:
         """Remove everything this lab has on the machine; also after a crash, and when there is nothing."""
-        with locked(cache_root() / "lab" / ".lock"):
+        with _exclusive():
             self._down()
 
     def _down(self) -> None:
@@ -540,9 +556,26 @@ class Lab:
         return block
 
 
+def _inotify_instances() -> int:
+    """How many inotify instances the processes of this machine have open."""
+    count = 0
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # gone, or another user's
+            count += link.readlink().name == "anon_inode:inotify"
+    return count
+
+
 def _remove(container: Container) -> None:
     with suppress(NotFound):
         container.remove(force=True, v=True)
+
+
+def _exclusive() -> AbstractContextManager[None]:
+    """One process at a time builds, makes or removes what labs share: engine, image, networks."""
+    return locked(
+        cache_root() / "lab" / ".lock",
+        lambda: say("Another `picluster lab` is building, starting or stopping: waiting."),
+    )
 
 
 def _default_packages() -> Sequence[str]:

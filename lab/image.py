@@ -113,6 +113,15 @@ def prune(client: DockerClient, tag: str) -> None:
             archive.unlink(missing_ok=True)
 
 
+def sweep(client: DockerClient) -> None:
+    """Remove what a build that was killed left behind; the caller sees to it that none is going on."""
+    for container in client.containers.list(all=True, filters={"label": BUILD_LABEL}):
+        container.remove(force=True)
+    for pattern in ("images/build-*", "apt/new-*", "kube/new-*"):
+        for folder in cache_root().glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_images(client: DockerClient) -> None:
     """Take the lab's images out of an engine that is not the lab's own; the archive in the cache stays."""
     for image in client.images.list("piclusterops-lab"):

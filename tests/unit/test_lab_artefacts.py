@@ -63,12 +63,8 @@ def test_another_file_makes_another_image(tmp_path: Path) -> None:
     assert image_digest(tmp_path / "image") != same
 
 
-@pytest.mark.parametrize(
-    "script", sorted(path for path in LAB.glob("*/*") if path.is_file()), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shell_scripts_parse_under_dash(script: Path) -> None:
-    if not script.read_bytes().startswith(b"#!/bin/sh"):
-        pytest.skip("no shell script")
     subprocess.run(["dash", "-n", script], check=True)
 
 
