@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piclusterops import cmdline
@@ -95,6 +95,7 @@ def _others(words: list[str]) -> list[str]:
     return [word for word in words if not word.startswith(("cgroup_enable=", "cgroup_disable="))]
 
 
+@settings(deadline=None)
 @given(_lines(), st.sampled_from(["", "\n", "\r\n", "\n\n"]))
 def test_one_line_results_that_keeps_every_unknown_parameter_in_order(line: str, end: str) -> None:
     after = cmdline.with_memory_cgroup(line + end)
@@ -102,6 +103,7 @@ def test_one_line_results_that_keeps_every_unknown_parameter_in_order(line: str,
     assert _others(cmdline.tokens(after)) == _others(cmdline.tokens(line))
 
 
+@settings(deadline=None)
 @given(st.lists(_lines(), min_size=1, max_size=3), st.sampled_from(["\n", "\r\n"]))
 def test_memory_is_enabled_once_and_disabled_nowhere(lines: list[str], newline: str) -> None:
     after = cmdline.tokens(cmdline.with_memory_cgroup(newline.join(lines)))
@@ -112,12 +114,14 @@ def test_memory_is_enabled_once_and_disabled_nowhere(lines: list[str], newline: 
     assert sum("memory" in values for values in lists) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(_lines(), min_size=1, max_size=3), st.sampled_from(["\n", "\r\n"]))
 def test_editing_twice_changes_nothing_more(lines: list[str], newline: str) -> None:
     once = cmdline.with_memory_cgroup(newline.join(lines))
     assert cmdline.with_memory_cgroup(once) == once
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piclusterops.fstab import has_root, with_noatime
@@ -38,6 +38,7 @@ def test_a_container_has_no_root_entry() -> None:
     assert has_root(f"{PI_OS}LABEL=root / ext4 defaults 0 1\n")
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.just("LABEL=root / ext4 rw,relatime 0 1"), st.text(max_size=40)), max_size=6))
 def test_editing_twice_changes_nothing_more_and_no_other_line_changes(lines: list[str]) -> None:
     text = "\n".join(lines)

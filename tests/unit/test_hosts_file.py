@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piclusterops.hosts_file import BEGIN, END, with_cluster
@@ -66,6 +66,7 @@ def _resolve(text: str, name: str) -> str | None:
     return None
 
 
+@settings(deadline=None)
 @given(_FILES)
 def test_every_node_resolves_to_its_own_address_and_localhost_resolves(text: str) -> None:
     after = with_cluster(text, NODES, "home.arpa", "pi-master")
@@ -75,12 +76,14 @@ def test_every_node_resolves_to_its_own_address_and_localhost_resolves(text: str
     assert _resolve(after, "localhost")
 
 
+@settings(deadline=None)
 @given(_FILES)
 def test_writing_twice_changes_nothing_more(text: str) -> None:
     once = with_cluster(text, NODES, "home.arpa", "pi-master")
     assert with_cluster(once, NODES, "home.arpa", "pi-master") == once
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["10.0.0.9 nas", "# note", "", "192.168.0.5\tprinter"]), max_size=8))
 def test_lines_of_others_stay_in_their_order(lines: list[str]) -> None:
     after = with_cluster("\n".join([*LOCAL.splitlines(), *lines, ""]), NODES, "home.arpa", "pi-master")
