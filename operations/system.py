@@ -54,7 +54,7 @@ def replace_file(path: str, content: str) -> StringCommand:
     file, digest = quote(path), sha256(content.encode()).hexdigest()
     return StringCommand(
         f'f={file}; b="$f.piclusterops.bak"; d=$(dirname "$f"); umask 077; t=$(mktemp "$f.XXXXXX") || exit 1; '
-        "trap 'rm -f \"$t\"' EXIT; like_the_original() { chmod --reference=\"$f\" \"$t\" 2>/dev/null; sync \"$t\"; }; "
+        'trap \'rm -f "$t"\' EXIT; like_the_original() { chmod --reference="$f" "$t" 2>/dev/null; sync "$t"; }; '
         '[ -e "$b" ] || { cp "$f" "$t" && like_the_original && mv "$t" "$b"; } || exit 1; '
         f'cat >"$t" && [ "$(sha256sum <"$t")" = "{digest}  -" ] && '
         'like_the_original && mv -f "$t" "$f" && sync "$d" && sync -f "$d"',
