@@ -1,0 +1,649 @@
+"""Install, configure and start K3s: staged everywhere first, then one node at a time.
+
+Secrets travel in memory from the first server to the node that needs them, on stdin, and are printed nowhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from piclusterops.facts.cache import forget
+from piclusterops.facts.kube import KubeApi
+from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, Snapshot, snapshot_of
+from piclusterops.operations.managed import (
+    Commands,
+    ManagedFile,
+    digest_of,
+    refuse,
+    set_stamp,
+    unknown_state,
+    write_file,
+)
+from pyinfra import host, state
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
+from pyinfra.context import ctx_host
+
+from piclusterops import artefacts, k3s_causes, lock, preflight
+from piclusterops.artefacts import RELEASES, ArtefactError, Release
+from piclusterops.k3s_config import (
+    AGENT_K10_TOKEN,
+    AGENT_TOKEN,
+    AUDIT_LOG_DIR,
+    BINARY,
+    CONFIG_DIR,
+    DATA_DIR,
+    REGISTRIES,
+    SERVER_K10_TOKEN,
+    TOKEN,
+    environment_path,
+    is_managed,
+    registration_files,
+    restart_files,
+    unit_name,
+    version_fault,
+)
+from piclusterops.kube_nodes import timestamp
+from piclusterops.settings import Cluster, ClusterSettings, Node
+
+STAMP = "k3s"
+STAGED = "/usr/local/bin/.k3s.staged"
+IMAGES_DIR = f"{DATA_DIR}/agent/images"
+_POLL_S = 2.0
+_SAY_EVERY_S = 10.0
+_REFUSED_FOR_S = 30.0
+_TOOLS = ("kubectl", "crictl", "ctr")
+
+# One question at a time to a host that is not the current one: sshd allows ten sessions on a connection.
+_peer_guard = BoundedSemaphore(1)
+
+
+# -- what to know of a host ---------------------------------------------------------------------------------
+
+
+def query(cluster: Cluster, node: Node) -> Query:
+    """Everything that deciding about K3s on a node needs, in one round trip."""
+    paths = [BINARY, STAGED, *restart_files(cluster, node), *registration_files(node), environment_path(node)]
+    paths += [TOKEN, REGISTRIES]
+    if node.is_server:
+        paths += [AGENT_TOKEN, SERVER_K10_TOKEN, AUDIT_LOG_DIR]
+    if cluster.settings.airgap_images:
+        paths += [f"{IMAGES_DIR}/{release.images}" for release in RELEASES.values()]
+    return Query(
+        paths=tuple(dict.fromkeys(paths)),
+        units=(unit_name(node),),
+        probes=(
+            ("preflight", preflight.PROBE),
+            ("tokens", _token_probe((TOKEN, AGENT_TOKEN, SERVER_K10_TOKEN, AGENT_K10_TOKEN))),
+            ("tools", f'for c in {" ".join(_TOOLS)}; do command -v "$c" >/dev/null || echo "$c"; done'),
+            ("registries", f"head -n 1 {REGISTRIES}"),
+        ),
+    )
+
+
+def _token_probe(paths: Sequence[str]) -> str:
+    """Shell that prints each path with the digest of its token; never the token (`printf` is a builtin)."""
+    return (
+        f'for f in {" ".join(paths)}; do [ -s "$f" ] && '
+        'printf \'%s %s\\n\' "$f" "$(printf %s "$(cat "$f")" | sha256sum | cut -c1-64)"; done'
+    )
+
+
+def _token_digests(snapshot: Snapshot) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in snapshot.probes.get("tokens", []) if " " in line)
+
+
+def host_facts(snapshot: Snapshot) -> preflight.HostFacts | None:
+    """What the preflight check wants to know, from a snapshot."""
+    return preflight.parse(snapshot.probes.get("preflight", []))
+
+
+def has_joined(snapshot: Snapshot, node: Node) -> bool:
+    """Whether K3s has been started here before."""
+    unit = snapshot.units.get(unit_name(node))
+    return STAMP in snapshot.stamps or (unit is not None and unit.active == "active")
+
+
+def _peer_snapshot(cluster: Cluster, node: Node, connect: bool) -> Snapshot | None:
+    """The snapshot of another node, None when it cannot be had; without `connect` a connection is not made for it."""
+    peer = state.inventory.get_host(node.name)
+    if peer in state.failed_hosts or not (peer.connected or connect):
+        return None
+    try:
+        with _peer_guard, ctx_host.use(peer):
+            return snapshot_of(query(cluster, node))
+    except ConnectError:
+        return None
+
+
+# -- commands whose input or output is nobody's business ------------------------------------------------------
+
+
+def _connector_arguments(current: Host) -> dict[str, Any]:
+    """The privileges of the operation that runs, for commands that a function runs."""
+    arguments: dict[str, Any] = dict(current.current_op_global_arguments or {})
+    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS and value is not None}
+
+
+def _run(
+    target: Host, command: str | StringCommand, arguments: dict[str, Any], stdin: str = ""
+) -> tuple[bool, CommandOutput]:
+    """Run a command with nothing of it printed at any verbosity."""
+    if isinstance(command, str):
+        command = StringCommand(command)
+    options = {**arguments, **command.connector_arguments}
+    if stdin:
+        options["_stdin"] = stdin
+    ok, output = target.run_shell_command(command, print_output=False, print_input=False, **options)
+    return ok, output
+
+
+def _fail(target: Host, reason: str) -> bool:
+    target.log_styled(k3s_causes.redact(reason), fg="red")
+    return False
+
+
+# -- staging ------------------------------------------------------------------------------------------------
+
+
+@operation()
+def stage(cluster: Cluster) -> Any:
+    """
+    Put the verified K3s binary, and the image archive if wanted, on the host, beside what is in use.
+
+    + cluster: the inventory
+
+    Nothing that runs is touched, so that all hosts can be prepared at once before the first one changes.
+    """
+    node = cluster.node(host.name)
+    snapshot = snapshot_of(query(cluster, node))
+    facts = host_facts(snapshot) if snapshot else None
+    if snapshot is None or facts is None:
+        yield unknown_state()
+        return
+    release = RELEASES.get(facts.arch)
+    if release is None:
+        yield refuse(f"{host.name}: there is no K3s for {facts.arch}. Use a 64-bit image")
+        return
+    try:
+        wanted = _wanted(cluster.settings, release, remember=host.state.is_executing)
+    except ArtefactError as error:
+        yield refuse(f"{host.name}: {error}")
+        return
+    for path, entry in wanted.items():
+        staged = STAGED if path == BINARY else path
+        if not any(
+            place in snapshot.paths and snapshot.paths[place].sha256 == entry.sha256 for place in (path, staged)
+        ):
+            yield FunctionCommand(_upload, (cluster.settings, entry, staged), {})
+            continue
+        host.noop(f"{entry.file} {entry.version} is there")
+
+
+def _wanted(settings: ClusterSettings, release: Release, remember: bool) -> dict[str, lock.LockEntry]:
+    """Path on the host to the artefact that belongs there; `remember` records a digest's first use.
+
+    Raises:
+        ArtefactError: a digest is not known, or differs from the one recorded.
+    """
+    files = {BINARY: release.binary}
+    if settings.airgap_images:
+        files[f"{IMAGES_DIR}/{release.images}"] = release.images
+    path = lock.lock_path(settings)
+    entries = {
+        place: lock.expected(settings.k3s_mirror, settings.k3s_version, release, file, path)
+        for place, file in files.items()
+    }
+    if remember:
+        for entry in lock.write(path, entries.values()):
+            host.log(f"{entry.file} {entry.version} is pinned in {path} from now on")
+    return entries
+
+
+def wanted_binary(settings: ClusterSettings, facts: preflight.HostFacts) -> str:
+    """The SHA-256 that the K3s binary of a host must have.
+
+    Raises:
+        ArtefactError: it is not known.
+    """
+    return _wanted(settings, RELEASES[facts.arch], remember=False)[BINARY].sha256
+
+
+def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.LockEntry, dest: str) -> bool:
+    """Upload as the login user into a private directory; the copy that root makes is the one that is verified."""
+    arguments = _connector_arguments(host)
+    try:
+        source = artefacts.fetch(
+            settings.k3s_mirror,
+            entry.version,
+            entry.file,
+            entry.sha256,
+            str(lock.lock_path(settings)),
+            progress=lambda done, size: host.log(
+                f"{entry.file}: {done >> 20} of {(size or 0) >> 20 or '?'} MB fetched"
+            ),
+        )
+    except ArtefactError as error:
+        return _fail(host, f"{host.name}: {error}")
+    ok, output = _run(host, 'umask 077; d="$HOME/.cache/piclusterops"; mkdir -p "$d" && cd "$d" && pwd', {})
+    if not ok:
+        return _fail(host, f"{host.name}: no place for an upload in the home directory: {output.stderr}")
+    uploaded = f"{output.stdout_lines[-1]}/{entry.file}"
+    host.log(f"uploading {entry.file} {entry.version} ({source.stat().st_size / 1e6:.1f} MB)")
+    if not host.put_file(str(source), uploaded, print_output=False, print_input=False):
+        return _fail(host, f"{host.name}: {entry.file} could not be uploaded. Try: ssh {host.name} df -h /home")
+    ok, output = _run(host, install_upload(uploaded, entry.sha256, dest), arguments)
+    if not ok:
+        return _fail(
+            host,
+            f"{host.name}: {entry.file} did not arrive whole, nothing was replaced: {output.stderr}\n"
+            f"next: ssh {host.name} df -h /usr/local /var, then run again",
+        )
+    return True
+
+
+def install_upload(uploaded: str, digest: str, dest: str) -> str:
+    """Shell that moves an upload to its place: root's own copy is verified, then renamed."""
+    source, target = quote(uploaded), quote(dest)
+    return (
+        f'd=$(dirname {target}); umask 077; mkdir -p "$d" && t=$(mktemp {target}.XXXXXX) && '
+        f'trap \'rm -f "$t" {source}\' EXIT && cat {source} >"$t" && '
+        f"printf '%s  %s\\n' {digest} \"$t\" | sha256sum -c --status && "
+        f'chown 0:0 "$t" && chmod 755 "$t" && sync "$t" && mv -f "$t" {target}'
+    )
+
+
+# -- deciding -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one node needs. Empty and false everywhere means nothing."""
+
+    binary: str = ""
+    files: tuple[tuple[str, ManagedFile], ...] = ()
+    remove: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    restart: bool = False
+    digest: str = ""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(
+            self.binary or self.files or self.remove or self.private or self.tools or self.tokens or self.restart
+        )
+
+
+def make_plan(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot | None, binary: str) -> Plan:
+    """Compare a node with what it should be.
+
+    Args:
+        cluster: the inventory.
+        node: the node.
+        snapshot: the node as it is.
+        first: the first server as it is, None when that is not known.
+        binary: the SHA-256 that the K3s binary must have.
+    """
+    lasting = _managed(restart_files(cluster, node))
+    changed = _changed(snapshot, lasting)
+    digest = sha256(f"{digest_of(lasting)} {binary}".encode()).hexdigest()
+    replace = _sha256(snapshot, BINARY) != binary
+    stale = REGISTRIES not in lasting and is_managed("".join(snapshot.probes.get("registries", [])[:1]))
+    unit = snapshot.units.get(unit_name(node))
+    running = unit is not None and unit.active == "active" and unit.enabled == "enabled"
+    return Plan(
+        binary=binary if replace else "",
+        files=(*changed, *_changed(snapshot, _managed(registration_files(node)))),
+        remove=(REGISTRIES,) if stale else (),
+        private=_not_private(node, snapshot),
+        tools=tuple(name for name in snapshot.probes.get("tools", []) if name in _TOOLS),
+        tokens=_wrong_tokens(cluster, node, snapshot, first),
+        restart=bool(replace or changed or stale or not running or snapshot.stamps.get(STAMP) != digest),
+        digest=digest,
+    )
+
+
+def _managed(texts: dict[str, str]) -> dict[str, ManagedFile]:
+    return {path: ManagedFile(text, "644" if path.endswith(".service") else "600") for path, text in texts.items()}
+
+
+def _changed(snapshot: Snapshot, files: dict[str, ManagedFile]) -> tuple[tuple[str, ManagedFile], ...]:
+    return tuple((path, file) for path, file in files.items() if snapshot.paths.get(path) != file.state)
+
+
+def _sha256(snapshot: Snapshot, path: str) -> str:
+    found = snapshot.paths.get(path)
+    return found.sha256 if found else ""
+
+
+def _not_private(node: Node, snapshot: Snapshot) -> tuple[str, ...]:
+    """Paths that must be root's alone and are not, or are missing."""
+    wrong = []
+    environment = snapshot.paths.get(environment_path(node))
+    if environment is None or (environment.mode, environment.user) != ("600", "root"):
+        wrong.append(environment_path(node))
+    if node.is_server and snapshot.paths.get(AUDIT_LOG_DIR) != PathState("directory", "700", "root", "root"):
+        wrong.append(AUDIT_LOG_DIR)
+    return tuple(wrong)
+
+
+def token_sources(cluster: Cluster, node: Node) -> dict[str, str]:
+    """Token file of a node to the file of the first server whose content it must have; empty for that server."""
+    if node.name == cluster.first_server.name:
+        return {}
+    if node.is_server:
+        return {TOKEN: SERVER_K10_TOKEN, AGENT_TOKEN: AGENT_TOKEN}
+    return {TOKEN: AGENT_K10_TOKEN}
+
+
+def _wrong_tokens(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot | None) -> tuple[str, ...]:
+    """Token files that are missing, readable by others, or not the first server's."""
+    sources = token_sources(cluster, node)
+    here = _token_digests(snapshot)
+    there = _token_digests(first) if first else {}
+    wrong = []
+    for path in (TOKEN, AGENT_TOKEN) if node.is_server else (TOKEN,):
+        found = snapshot.paths.get(path)
+        private = found is not None and (found.mode, found.user) == ("600", "root")
+        source = there.get(sources[path]) if path in sources else None
+        if not private or path not in here or (source is not None and here[path] != source):
+            wrong.append(path)
+    return tuple(wrong)
+
+
+# -- doing --------------------------------------------------------------------------------------------------
+
+
+@operation()
+def activate(cluster: Cluster, node: str) -> Any:
+    """
+    Install, configure and start K3s on one node, and wait until it is Ready.
+
+    + cluster: the inventory
+    + node: name of the node; on other hosts nothing happens
+
+    Every host takes part in the operation of every node, so that pyinfra finishes one node before the next. An
+    agent that has never joined is left to `join`.
+    """
+    if host.name != node:
+        host.noop(f"it is the turn of {node}")
+        return
+    me = cluster.node(node)
+    snapshot = snapshot_of(query(cluster, me))
+    if snapshot is not None and not me.is_server and not has_joined(snapshot, me):
+        host.noop("it joins with the other new agents")
+        return
+    yield from _bring_up(cluster, me, snapshot)
+
+
+@operation()
+def join(cluster: Cluster) -> Any:
+    """
+    Install K3s on the agents that have never run it, all at once: no pod runs there yet.
+
+    + cluster: the inventory
+    """
+    me = cluster.node(host.name)
+    snapshot = None if me.is_server else snapshot_of(query(cluster, me))
+    if me.is_server or (snapshot is not None and has_joined(snapshot, me)):
+        host.noop("it is part of the cluster")
+        return
+    yield from _bring_up(cluster, me, snapshot)
+
+
+def _bring_up(cluster: Cluster, me: Node, snapshot: Snapshot | None) -> Commands:
+    facts = host_facts(snapshot) if snapshot else None
+    if snapshot is None or facts is None:
+        yield unknown_state()
+        return
+    try:
+        binary = wanted_binary(cluster.settings, facts)
+    except ArtefactError as error:
+        yield refuse(f"{host.name}: {error}")
+        return
+    first = _first_snapshot(cluster, me, snapshot)
+    plan = make_plan(cluster, me, snapshot, first, binary)
+    if not plan.is_needed:
+        host.noop("K3s is up to date and runs")
+        return
+    reason = _obstacle(cluster, me, snapshot, facts, plan)
+    if reason:
+        yield refuse(f"{host.name}: {reason}")
+        return
+    yield from _apply(cluster, me, plan)
+
+
+def _first_snapshot(cluster: Cluster, me: Node, snapshot: Snapshot) -> Snapshot | None:
+    """The first server as it is; a connection is made for it only when this node needs a token from it."""
+    if me.name == cluster.first_server.name:
+        return snapshot
+    have = _token_digests(snapshot)
+    needs = any(path not in have for path in token_sources(cluster, me))
+    return _peer_snapshot(cluster, cluster.first_server, connect=needs and state.is_executing)
+
+
+def _obstacle(cluster: Cluster, me: Node, snapshot: Snapshot, facts: preflight.HostFacts, plan: Plan) -> str | None:
+    """Why the plan must not be carried out now."""
+    if plan.binary and facts.installed:
+        fault = version_fault(facts.k3s_version or "of an unknown version", cluster.settings.k3s_version)
+        if fault:
+            return fault
+    if not plan.restart:
+        return None
+    names = {node.name for node in cluster.nodes}
+    failed = sorted(other.name for other in state.failed_hosts if other.name in names)
+    if not has_joined(snapshot, me):
+        servers = {server.name for server in cluster.servers}
+        failed = [name for name in failed if name in servers]
+    if failed:
+        return f"left as it is, because {', '.join(failed)} failed before it. Repair that, then run again"
+    if me.name == cluster.first_server.name and SERVER_K10_TOKEN not in snapshot.paths:
+        return _second_cluster(cluster)
+    return None
+
+
+def _second_cluster(cluster: Cluster) -> str | None:
+    """Starting an empty first server beside servers that have a cluster would make a second cluster."""
+    for other in cluster.servers[1:]:
+        there = _peer_snapshot(cluster, other, connect=False)
+        if there is not None and SERVER_K10_TOKEN in there.paths:
+            return (
+                f"it has no cluster, but {other.name} has: starting it would make a second one. "
+                f"Put {other.name} first in the group of the servers; this one then joins it"
+            )
+    return None
+
+
+def _apply(cluster: Cluster, me: Node, plan: Plan) -> Generator[StringCommand | FunctionCommand, None, None]:
+    # What is in force is unknown from here on: a run that is killed leaves no stamp, and the next one repairs.
+    forget_stamp = f"rm -f {STAMP_DIR}/{STAMP} && " if plan.restart else ""
+    yield StringCommand(f"{forget_stamp}mkdir -p {CONFIG_DIR}")
+    if plan.private:
+        yield StringCommand(make_private(plan.private))
+    if plan.binary:
+        yield StringCommand(replace_binary(plan.binary))
+    if plan.tools:
+        yield StringCommand(" && ".join(f"ln -sf k3s /usr/local/bin/{tool}" for tool in plan.tools))
+    for path, file in plan.files:
+        yield write_file(path, file)
+    if plan.remove:
+        yield StringCommand("rm -f " + " ".join(quote(path) for path in plan.remove))
+    if plan.tokens and me.name == cluster.first_server.name:
+        yield StringCommand(make_tokens())
+    elif plan.tokens:
+        yield FunctionCommand(_fetch_tokens, (cluster, me, plan.tokens), {})
+    if plan.restart:
+        yield FunctionCommand(_restart, (cluster, me), {})
+        yield StringCommand(set_stamp(STAMP, plan.digest))
+
+
+def make_private(paths: Sequence[str]) -> str:
+    """Shell that makes files and directories exist and be root's alone, content untouched."""
+    lines = []
+    for path in paths:
+        name = quote(path)
+        create, mode = ("mkdir -p", "700") if path == AUDIT_LOG_DIR else ("touch", "600")
+        lines.append(f"{{ [ -e {name} ] || {create} {name}; }} && chown 0:0 {name} && chmod {mode} {name}")
+    return " && ".join(lines)
+
+
+def replace_binary(digest: str) -> str:
+    """Shell that puts the staged binary into use; what is not the verified file stays where it is."""
+    return (
+        f"printf '%s  %s\\n' {digest} {STAGED} | sha256sum -c --status && mv -f {STAGED} {BINARY} && "
+        f"sync {BINARY} {Path(BINARY).parent}"
+    )
+
+
+def make_tokens(prefix: str = "") -> str:
+    """Shell that makes the tokens on the first server, unless they exist; those of a datastore that exists are kept.
+
+    K3s' own copy has the form ``K10<hash>::<user>:<password>``; a first server starts with the password alone.
+    """
+    lines = ["umask 077"]
+    for path, known in ((TOKEN, SERVER_K10_TOKEN), (AGENT_TOKEN, AGENT_K10_TOKEN)):
+        dest, source = quote(prefix + path), quote(prefix + known)
+        lines.append(
+            f"[ -s {dest} ] || {{ t=$(mktemp {dest}.XXXXXX) && "
+            f"if [ -s {source} ]; then sed 's/^K10[^:]*::[^:]*://' {source}; "
+            f"else od -An -N32 -tx1 /dev/urandom | tr -d ' \\n'; echo; fi >\"$t\" && "
+            f'sync "$t" && mv -f "$t" {dest}; }}'
+        )
+        lines.append(f"chown 0:0 {dest} && chmod 600 {dest}")
+    return " && ".join(lines)
+
+
+def _fetch_tokens(state: State, host: Host, cluster: Cluster, me: Node, paths: Sequence[str]) -> bool:
+    """From the first server to this host, through memory only."""
+    arguments = _connector_arguments(host)
+    first = state.inventory.get_host(cluster.first_server.name)
+    for path in paths:
+        source = token_sources(cluster, me)[path]
+        try:
+            with _peer_guard:
+                if not first.connected:
+                    first.connect(raise_exceptions=True)
+                ok, output = _run(first, f"cat {quote(source)}", arguments)
+        except ConnectError as error:
+            return _fail(host, f"{host.name}: cannot join without {first.name}, which is not reached: {error}")
+        token = output.stdout.strip() if ok else ""
+        if not token:
+            return _fail(
+                host,
+                f"{host.name}: {first.name} has no {source} to join with: its K3s has not started. "
+                f"Try: ssh {first.name} systemctl status k3s",
+            )
+        ok, output = _run(host, write_file(path, ManagedFile(f"{token}\n", "600")), arguments)
+        if not ok:
+            return _fail(host, f"{host.name}: cannot write {path}: {output.stderr}")
+    return True
+
+
+# -- starting and waiting -------------------------------------------------------------------------------------
+
+
+def _restart(state: State, host: Host, cluster: Cluster, me: Node) -> bool:
+    """(Re)start the unit, then watch its journal and the API until the node is Ready."""
+    arguments, unit = _connector_arguments(host), unit_name(me)
+    ok, output = _run(
+        host,
+        f"systemctl daemon-reload && systemctl enable -q {unit} && systemctl reset-failed {unit} 2>/dev/null; "
+        f"date +%s && systemctl --no-block restart {unit}",
+        arguments,
+    )
+    if not ok or not output.stdout_lines:
+        return _fail(
+            host, f"{host.name}: {unit} could not be started: {output.stderr}\nnext: sudo systemctl status {unit}"
+        )
+    since = int(output.stdout_lines[-1])
+    started = said = time.monotonic()
+    timeout = cluster.settings.ready_timeout_s
+    host.log(f"{unit} is starting, up to {timeout} s until it is Ready")
+    while True:
+        gevent.sleep(_POLL_S)
+        watch = _look(host, unit, since, arguments)
+        seen = _seen_ready(state, cluster, me, since) if watch.active == "active" else "K3s is not up yet"
+        waited = time.monotonic() - started
+        if not seen:
+            host.log(f"Ready after {waited:.0f} s")
+            forget(host)
+            forget(state.inventory.get_host(cluster.first_server.name))
+            return True
+        # An agent that is refused does not end, it asks for ever.
+        hopeless = watch.diagnosis.is_certain and (watch.restarts > 0 or waited >= _REFUSED_FOR_S)
+        if waited >= timeout or hopeless:
+            return _fail(host, _explain(cluster, me, watch, seen, waited))
+        if time.monotonic() - said >= _SAY_EVERY_S:
+            said = time.monotonic()
+            host.log(f"waiting for {waited:.0f} s of {timeout} s: unit {watch.active}, {k3s_causes.redact(seen)}")
+
+
+@dataclass(frozen=True)
+class _Watch:
+    active: str
+    restarts: int
+    diagnosis: k3s_causes.Diagnosis
+
+
+def _look(target: Host, unit: str, since: int, arguments: dict[str, Any]) -> _Watch:
+    _, output = _run(
+        target,
+        f"systemctl show -p ActiveState,NRestarts --value {unit} | tr '\\n' ' '; echo; "
+        f"journalctl -u {unit} --since @{since} -o cat --no-pager -q -n 400 | "
+        'grep -E \'level=(fatal|error)|^[EF][0-9]{4} |"level":"(fatal|error)"|^Error: |Incorrect Usage\' | tail -n 40',
+        arguments,
+    )
+    lines = output.stdout_lines or [""]
+    words = lines[0].split()
+    restarts = next((int(word) for word in words if word.isdigit()), 0)
+    active = next((word for word in words if not word.isdigit()), "unknown")
+    return _Watch(active, restarts, k3s_causes.diagnose(lines[1:]))
+
+
+def _seen_ready(state: State, cluster: Cluster, me: Node, since: int) -> str:
+    """Empty when the API has seen the node Ready since the restart, else what is missing.
+
+    What the API says may be older than the restart, so the kubelet's heartbeat counts, by the node's own clock.
+    """
+    viewer = state.inventory.get_host(me.name if me.is_server else cluster.first_server.name)
+    try:
+        with _peer_guard, ctx_host.use(viewer):
+            api = viewer.get_fact(KubeApi)
+    except ConnectError as error:
+        return f"{viewer.name} cannot be asked: {error}"
+    if api is None or api.nodes is None:
+        return f"the API of {viewer.name} does not answer: {api.fault if api else 'it is not there yet'}"
+    node = next((node for node in api.nodes if node.name == me.name), None)
+    if node is None:
+        return "the node has not registered"
+    if not node.ready or not node.heartbeat or timestamp(node.heartbeat) < since:
+        return f"the node is not Ready: {node.reason or 'no reason given'}"
+    if node.version != cluster.settings.k3s_version:
+        return f"the node still reports {node.version}"
+    return ""
+
+
+def _explain(cluster: Cluster, me: Node, watch: _Watch, seen: str, waited: float) -> str:
+    unit, first = unit_name(me), cluster.first_server
+    lines = [
+        f"{me.name}: K3s is not Ready after {waited:.0f} s: {seen} (unit {watch.active}, {watch.restarts} restarts)"
+    ]
+    if watch.diagnosis.line:
+        lines.append(f"journal: {watch.diagnosis.line}")
+    lines.append(watch.diagnosis.advice(me.name, unit, first.name, first.address))
+    return "\n".join(lines)
