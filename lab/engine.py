@@ -23,12 +23,14 @@ START_TIMEOUT = 60.0
 #: Seconds for one call of the engine's API.
 CALL_TIMEOUT = 120
 #: What dockerd makes outside its own folders whatever its options say (dockerd 20.10, containerd 1.6).
-_STRAYS = (
+STRAYS = (
     Path("/etc/docker/key.json"),
     Path("/etc/docker"),
     Path("/opt/containerd/bin"),
     Path("/opt/containerd/lib"),
     Path("/opt/containerd"),
+    Path("/run/containerd/s"),
+    Path("/run/containerd"),
     Path("/run/docker/plugins"),
     Path("/run/docker"),
 )
@@ -133,7 +135,7 @@ def _start_own() -> DockerClient:
         )
     say(f"No Docker Engine answers: starting one for the lab in {root()}")
     root().mkdir(parents=True, exist_ok=True)
-    strays = [str(path) for path in _STRAYS if not path.exists()]
+    strays = [str(path) for path in (*STRAYS, *_cgroups()) if not path.exists()]
     (root() / "docker.pid").unlink(missing_ok=True)
     with (root() / "dockerd.log").open("w") as log:
         process = subprocess.Popen(
@@ -152,6 +154,12 @@ def _start_own() -> DockerClient:
         stop_own()
         raise LabError(f"dockerd did not start:\n{end}\nwhole log: {root() / 'dockerd.log'}")
     return client
+
+
+def _cgroups() -> list[Path]:
+    """The parents of all containers' cgroups, which stay behind empty: one for each hierarchy (v1), or one (v2)."""
+    top = Path("/sys/fs/cgroup")
+    return [top / "docker", *(path / "docker" for path in top.iterdir() if path.is_dir() and not path.is_symlink())]
 
 
 def _options() -> list[str]:

@@ -214,6 +214,8 @@ class Lab:
                     f"to have others, first: picluster lab down --name {self.name}"
                 )
             self._ensure_networks(fleet.block)
+            if fleet.standin:  # its source may have changed; the same source gives the same bytes
+                mirror.fill(self.state / "mirror")
             return fleet
         self._remove_engine_objects()
         self.state.mkdir(parents=True, exist_ok=True)
@@ -499,6 +501,10 @@ class Lab:
                     path.unlink()
             self._write_known_hosts(fleet)
             fleet.write(self.state / "fleet.json")
+
+    def add_version(self, version: str) -> None:
+        """Offer one more K3s version in the lab's mirror; see `piclusterops.lab.mirror.add_version`."""
+        mirror.add_version(self.state / "mirror", version)
 
     def recreate(self, *names: str) -> None:
         """Make hosts bare again: all that was written on them is gone, address and host key stay."""

@@ -184,23 +184,19 @@ def _pull(client: DockerClient) -> str | None:
 
 def _bootstrap(tree: Path, scratch: Path) -> None:
     log = cache_root() / "log" / "base.log"
-    tool = shutil.which("mmdebstrap") or shutil.which("debootstrap")
-    if tool is None:
+    if shutil.which("mmdebstrap") is None:
+        if shutil.which("apt-get") is None:
+            raise LabError(
+                "no registry and no apt-get here: the lab's base needs one of them; see PICLUSTEROPS_LAB_BASE"
+            )
         say("Installing mmdebstrap from this machine's Debian packages.")
         progress.run("package lists", ["apt-get", "update"], log)
         progress.run("mmdebstrap", ["apt-get", "install", "-y", "--no-install-recommends", "mmdebstrap"], log)
-        tool = "mmdebstrap"
-    sources, settings = package_sources(), package_settings()
-    if tool.endswith("mmdebstrap"):
-        (scratch / "base.list").write_text("\n".join(sources) + "\n")
-        options = [f"--aptopt={setting}" for setting in settings]
-        command = [tool, "--mode=root", "--variant=minbase", *options, SUITE, str(tree), str(scratch / "base.list")]
-        progress.run("base system", command, log)
-        return
-    uri = next(word for word in sources[0].split() if "://" in word)
-    progress.run("base system", [tool, "--variant=minbase", SUITE, str(scratch / "root"), uri], log)
-    progress.run("packing", ["tar", "-C", scratch / "root", "--xattrs", "--xattrs-include=*", "-cf", tree, "."], log)
-    shutil.rmtree(scratch / "root")
+    sources = scratch / "base.list"
+    sources.write_text("\n".join(package_sources()) + "\n")
+    options = [f"--aptopt={setting}" for setting in package_settings()]
+    command: list[str | Path] = ["mmdebstrap", "--mode=root", "--variant=minbase", *options, SUITE, tree, sources]
+    progress.run("base system", command, log)
 
 
 def package_sources(targets: str | None = None) -> tuple[str, ...]:

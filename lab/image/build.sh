@@ -60,5 +60,5 @@ done
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id /usr/sbin/policy-rc.d
 echo 'deb [trusted=yes] file:/opt/piclusterops-lab/apt ./' >/etc/apt/sources.list
-rm -rf /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/99mmdebstrap /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt \
+rm -rf /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/apt.conf.d/docker-* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt \
     /var/log/dpkg.log /var/log/alternatives.log /var/log/bootstrap.log

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,15 @@ def reboot(lab: Lab, host: str) -> None:
 
 def connect(lab: Lab, host: str, target: str, port: int = 22) -> bool:
     return lab.exec(host, ["nc", "-z", "-w", "2", target, str(port)]).returncode == 0
+
+
+def processes_about(path: Path) -> list[str]:
+    """Command lines of running processes that mention `path`."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_text().replace("\0", " "))
+    return [line for line in lines if str(path) in line]
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +262,12 @@ def test_a_node_can_be_added_and_taken_away(second: Lab) -> None:
     assert "pi-worker-1" not in second.status()
 
 
+def test_the_mirror_can_offer_another_version(second: Lab) -> None:
+    second.add_version("v1.36.6+k3s1")
+    there = sorted(path.name for path in Path(second.fleet.mirror).iterdir())
+    assert there == sorted([second.fleet.k3s_version, "v1.36.6+k3s1"])
+
+
 def test_down_leaves_nothing_and_can_be_repeated(lab: Lab, second: Lab) -> None:
     block = second.fleet.block
     assert block != lab.fleet.block
@@ -267,3 +285,29 @@ def test_down_leaves_nothing_and_can_be_repeated(lab: Lab, second: Lab) -> None:
     groups = [path.name for depth in ("*/*", "*/*/*") for path in Path("/sys/fs/cgroup").glob(depth)]
     assert not [name for name in groups for identity in containers if str(identity) in name]
     assert lab.ssh("pi-master", ["true"]).returncode == 0, "the first lab is untouched"
+
+
+def test_the_last_lab_takes_its_engine_along(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not engine.is_own(lab.client):
+        pytest.skip("this machine's own Docker Engine runs the lab; there is none to stop")
+    cache = cache_root() / "engine-test"
+    for part in ("images", "apt", "kube"):
+        shutil.copytree(cache_root() / part, cache / part, copy_function=os.link)
+    strays = [path for path in engine.STRAYS if path.exists()]
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("PICLUSTEROPS_CACHE", str(cache))
+    alone = Lab("alone")
+    try:
+        alone.up(1)
+        assert engine.is_own(alone.client)
+        assert processes_about(cache)
+        alone.down()
+        assert not processes_about(cache)
+        assert str(cache) not in Path("/proc/self/mountinfo").read_text()
+        assert [path for path in engine.STRAYS if path.exists()] == strays
+        left = {path.name for path in cache.rglob("*") if path.is_socket() or path.suffix in (".pid", ".json")}
+        assert not {name for name in left if name.startswith(("docker", "engine", "fleet"))}
+    finally:
+        alone.down()
+        shutil.rmtree(cache)
+    assert lab.ssh("pi-master", ["true"]).returncode == 0, "the other engine goes on"
