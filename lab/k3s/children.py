@@ -95,13 +95,6 @@ class Children:
             if child.process.poll() is not None:
                 raise Fatal(f"{CALLED.get(child.name, child.name)} exited: {child.last_words()}")
 
-    def end(self, name: str, patience: float = 10) -> None:
-        """Stop one program on purpose; ``patience`` in seconds."""
-        for child in [c for c in self.running if c.name == name]:
-            self.running.remove(child)
-            child.process.terminate()
-            child.finish(patience)
-
     def stop(self, patience: float = 3) -> None:
         """SIGTERM to all but etcd, then to etcd; SIGKILL to what is left after ``patience`` seconds each."""
         for group in (

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from cryptography import x509
 
-from . import checks, config, etcd, log, pki, snapshots, tokens
+from . import authenticator, checks, config, etcd, log, pki, snapshots, tokens
 from .api import Api, ApiError, Json
 from .layout import KUBECONFIG, Layout, write_file
 from .log import Fatal
@@ -231,7 +231,7 @@ def _token_list(given: dict[str, list[str]], rest: list[str]) -> None:
 
 
 def _token_rotate(given: dict[str, list[str]], rest: list[str]) -> None:
-    """A new server token: bootstrap data encrypted anew, token files written, the API server told."""
+    """A new server token: bootstrap data encrypted anew, token files written; it counts at once."""
     from .server import decrypt, encrypt, storage_key
 
     layout = Layout(_last(given, "data-dir"))
@@ -264,20 +264,15 @@ def _token_rotate(given: dict[str, list[str]], rest: list[str]) -> None:
 
 
 def _replace_in_passwd(layout: Layout, old: str, new: str, ca: bytes) -> None:
-    """cred/passwd, and the agent token where it was the same; the running server restarts its API server for it."""
-    import csv
-    import io
-
-    file = layout.cred / "passwd"
-    rows = [[new if row[0] == old else row[0], *row[1:]] for row in csv.reader(io.StringIO(file.read_text()))]
-    lines = [",".join('"' + field.replace('"', '""') + '"' for field in row) for row in rows]
+    """cred/passwd, and the agent token where it was the same."""
+    content = authenticator.rows(layout.cred / "passwd")
     agent_file = layout.server / "agent-token"
     if tokens.parse(agent_file.read_text().strip()).password == old:
         write_file(agent_file, tokens.format_token(ca, f"node:{new}") + "\n")
-    write_file(file, "\n".join(lines) + "\n")
+    authenticator.write_rows(layout.cred / "passwd", [[new if row[0] == old else row[0], *row[1:]] for row in content])
 
 
-def _wait_accepted(ca: bytes, password: str, patience: float = 60) -> None:
+def _wait_accepted(ca: bytes, password: str, patience: float = 20) -> None:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         with contextlib.suppress(ApiError, OSError):

@@ -18,7 +18,7 @@ import yaml
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from . import agent, checks, etcd, join, kubeargs, log, pki, tokens
+from . import agent, authenticator, checks, etcd, join, kubeargs, log, pki, tokens
 from .api import Api, ApiError, Json, fetch_ca, kubeconfig, split_url
 from .baked import VERSION
 from .children import Children
@@ -225,7 +225,7 @@ class Server:
 
     def _refuse_second(self) -> None:
         """Another server on this host: found by its ports, before any file changes."""
-        for port in (self.port, etcd.CLIENT_PORT):
+        for port in (self.port, etcd.CLIENT_PORT, authenticator.PORT):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -392,12 +392,11 @@ class Server:
         self.write_passwd()
 
     def write_passwd(self) -> None:
-        """K3s' own file of that name doubles as the API server's token file."""
+        """The file of that name in K3s; read at every login."""
         rows = [[self.password, "server", "server", "k3s:server,k3s:agent"]]
         if self.agent_password != self.password:
             rows.append([self.agent_password, "node", "node", "k3s:agent"])
-        lines = [",".join('"' + field.replace('"', '""') + '"' for field in row) for row in rows]
-        write_file(self.layout.cred / "passwd", "\n".join(lines) + "\n")
+        authenticator.write_rows(self.layout.cred / "passwd", rows)
 
     # ---- the programs
 
@@ -489,7 +488,7 @@ class Server:
             "tls-cert-file": f"{tls}/serving-kube-apiserver.crt",
             "tls-private-key-file": f"{tls}/serving-kube-apiserver.key",
             "client-ca-file": f"{tls}/client-ca.crt",
-            "token-auth-file": f"{self.layout.cred}/passwd",
+            **dict(authenticator.webhook_config(self.layout.run / "authenticator.kubeconfig")),
             "enable-bootstrap-token-auth": "true",
             "anonymous-auth": "false",
             "profiling": "false",
@@ -674,6 +673,7 @@ class Server:
             client = self.start_etcd()
             self.reconcile_bootstrap(client)
             log.info("ETCD server is now running")
+            authenticator.serve(self.layout.cred / "passwd")
             self._component("kube-apiserver", arguments["kube-apiserver"])
             api = self.admin()
             self.wait_api(api)
@@ -691,23 +691,12 @@ class Server:
             self.start_node(api)
             log.info("k3s is up and running")
             self.notifier.ready()
-            passwd = (self.layout.cred / "passwd").read_bytes()
             while not self.stop.wait(0.5):
                 self.children.check()
-                now = (self.layout.cred / "passwd").read_bytes()
-                if now != passwd:  # `k3s token rotate`: 1.20 reads its token file at the start only
-                    passwd = now
-                    self._take_new_token(api, arguments["kube-apiserver"])
         finally:
             if self.kubelet:
                 self.kubelet.stop.set()
             self.children.stop()
-
-    def _take_new_token(self, api: Api, arguments: list[str]) -> None:
-        log.info("Server token changed, restarting the API server")
-        self.children.end("kube-apiserver")
-        self.children.start("kube-apiserver", arguments, {"LAB_KUBE_VERSION": VERSION})
-        self.wait_api(api)
 
     def _component(self, program: str, arguments: list[str]) -> None:
         log.info(arguments_line(program, arguments))
