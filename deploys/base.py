@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pyinfra.api import deploy
+
+from piclusterops import baseline
 from piclusterops.facts import cache
 from piclusterops.facts.node import node_query, wanted_packages
 from piclusterops.operations import managed, system, users
 from piclusterops.operations.managed import ManagedFile
-from pyinfra.api import deploy
-
-from piclusterops import baseline
 from piclusterops.settings import Cluster
 
 # A NetworkManager that starts later reads the file then.

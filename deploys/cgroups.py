@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from piclusterops.facts import cache
-from piclusterops.facts.node import node_query
-from piclusterops.operations import boot, system
 from pyinfra import host
 from pyinfra.api import deploy
 
+from piclusterops.facts import cache
+from piclusterops.facts.node import node_query
+from piclusterops.operations import boot, system
 from piclusterops.settings import Cluster
 
 

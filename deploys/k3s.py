@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from piclusterops.operations import k3s as operations
-from piclusterops.operations import kube
 from pyinfra import host
 from pyinfra.api import deploy
 
+from piclusterops.operations import k3s as operations
+from piclusterops.operations import kube
 from piclusterops.settings import Cluster
 
 

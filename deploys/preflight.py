@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from piclusterops.facts.snapshot import snapshot_of
-from piclusterops.operations.k3s import host_facts, query, wanted_binary
 from pyinfra import state
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from piclusterops.artefacts import ArtefactError
+from piclusterops.facts.snapshot import snapshot_of
 from piclusterops.k3s_config import BINARY, version_fault
+from piclusterops.operations.k3s import host_facts, query, wanted_binary
 from piclusterops.preflight import faults
 from piclusterops.settings import Cluster, Node
 

@@ -5,6 +5,8 @@ is one source line for all hosts, because pyinfra tells operations apart by line
 the one above ended on all, and where nodes take turns they do so in the order of the inventory.
 """
 
+from pyinfra import host, inventory
+
 from piclusterops.deploys.base import base
 from piclusterops.deploys.cgroups import cgroups
 from piclusterops.deploys.k3s import k3s
@@ -15,8 +17,6 @@ from piclusterops.deploys.roles.worker import worker
 from piclusterops.deploys.stop import refuse_unreachable, stop_at_first_failure
 from piclusterops.deploys.verify import verify
 from piclusterops.facts import cache
-from pyinfra import host, inventory
-
 from piclusterops.validation import cluster_from_inventory
 
 cluster = cluster_from_inventory(inventory)
@@ -27,13 +27,13 @@ stop_at_first_failure()
 refuse_unreachable()
 preflight(cluster)
 
-base(cluster)
-cgroups(cluster)
-k3s(cluster)
+base(cluster=cluster)
+cgroups(cluster=cluster)
+k3s(cluster=cluster)
 if role == "master":
     master()
 if role == "worker":
     worker()
 if role == "data_node":
     data_node()
-verify(cluster)
+verify(cluster=cluster)

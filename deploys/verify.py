@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from piclusterops.operations import kube
 from pyinfra.api import deploy
 
+from piclusterops.operations import kube
 from piclusterops.settings import Cluster
 
 

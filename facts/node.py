@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from piclusterops.facts.snapshot import Query, Snapshot
-
 from piclusterops.baseline import FILES
+from piclusterops.facts.snapshot import Query, Snapshot
 from piclusterops.settings import ClusterSettings
 from piclusterops.sysctl import MODULES, PARAMETERS
 

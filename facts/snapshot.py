@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from shlex import quote
 
-from piclusterops.facts.cache import cached_fact
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
+
+from piclusterops.facts.cache import cached_fact
 
 STAMP_DIR = "/var/lib/piclusterops/stamps"
 _MARK = "@@"

@@ -1,7 +1,8 @@
 """The container lab, as `picluster lab up` wrote it down; `$PICLUSTEROPS_LAB` names another lab than `lab`."""
 
-from piclusterops.lab.state import Fleet, LabError, default_name, state_dir
 from pyinfra.api.exceptions import InventoryError
+
+from piclusterops.lab.state import Fleet, LabError, default_name, state_dir
 
 try:
     _fleet = Fleet.read(state_dir(default_name()) / "fleet.json")

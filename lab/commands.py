@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from piclusterops.lab.state import LabError, default_name
 from rich.console import Console
 from rich.table import Table
+
+from piclusterops.lab.state import LabError, default_name
 
 if TYPE_CHECKING:
     from piclusterops.lab.fleet import Lab
@@ -21,6 +22,7 @@ def _opened(name: str) -> Iterator[Lab]:
     """The lab called `name`; errors that the user can mend become one message and exit code 1."""
     try:
         from docker.errors import DockerException
+
         from piclusterops.lab.fleet import Lab
     except ImportError as error:
         raise click.ClickException(f"{error.name} is missing: pip install 'piclusterops[lab]'") from error

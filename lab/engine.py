@@ -14,6 +14,7 @@ from pathlib import Path
 import docker
 from docker.client import DockerClient
 from docker.errors import DockerException
+
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
 from piclusterops.lab.state import LabError, cache_root
@@ -136,6 +137,7 @@ def _start_own() -> DockerClient:
     say(f"No Docker Engine answers: starting one for the lab in {root()}")
     root().mkdir(parents=True, exist_ok=True)
     strays = [str(path) for path in (*STRAYS, *_cgroups()) if not path.exists()]
+    _end_orphan()
     (root() / "docker.pid").unlink(missing_ok=True)
     with (root() / "dockerd.log").open("w") as log:
         process = subprocess.Popen(
@@ -160,6 +162,49 @@ def _cgroups() -> list[Path]:
     """The parents of all containers' cgroups, which stay behind empty: one for each hierarchy (v1), or one (v2)."""
     top = Path("/sys/fs/cgroup")
     return [top / "docker", *(path / "docker" for path in top.iterdir() if path.is_dir() and not path.is_symlink())]
+
+
+def _mentioning(path: Path) -> list[int]:
+    """Processes that have `path` as a word of their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(path).encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
+
+
+def _end_orphan() -> None:
+    """End the containerd of a dockerd that was killed: the next dockerd would wait for it in vain."""
+    folder = root() / "run/containerd"
+    for pid in _mentioning(folder / "containerd.toml"):
+        _end(pid, 10)
+    (folder / "containerd.pid").unlink(missing_ok=True)
+
+
+def _kill_leftovers() -> None:
+    """Kill containers that outlived their engine: each one's init, then the shim above it."""
+    shims = _mentioning(root() / "run/containerd/containerd.sock")
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ProcessLookupError):
+            if int(file.read_text().rpartition(")")[2].split()[1]) in shims:
+                os.kill(int(file.parent.name), signal.SIGKILL)
+    for pid in shims:
+        _end(pid, 1)
+
+
+def _end(pid: int, seconds: float) -> None:
+    """SIGTERM, wait until the process is gone, SIGKILL after `seconds`; a process that is gone already is fine."""
+    started = _started(pid)
+    limit = time.monotonic() + seconds
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        while started is not None and _started(pid) == started:
+            if time.monotonic() > limit:
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.1)
 
 
 def _options() -> list[str]:
@@ -205,25 +250,15 @@ def stop_own() -> bool:
         return False
     pid = int(record["pid"])
     if record["started"] is not None and _started(pid) == record["started"]:
-        os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + 30
-        while _started(pid) == record["started"]:
-            if time.monotonic() > end:
-                os.kill(pid, signal.SIGKILL)
-            _reap(pid)
-            time.sleep(0.1)
-        _reap(pid)
+        _end(pid, 30)
+    _end_orphan()
+    _kill_leftovers()
     for stray in record["strays"]:
         _remove_stray(Path(stray))
     shutil.rmtree(root() / "run", ignore_errors=True)
     for leftover in (_socket(), root() / "docker.pid", _record()):
         leftover.unlink(missing_ok=True)
     return True
-
-
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
 
 
 def _remove_stray(path: Path) -> None:

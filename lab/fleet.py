@@ -24,6 +24,7 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
+
 from piclusterops.lab import engine, image, kube, mirror
 from piclusterops.lab.progress import say, step
 from piclusterops.lab.state import (

@@ -16,6 +16,7 @@ from typing import cast
 from docker.client import DockerClient
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
+
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
 from piclusterops.lab.state import LabError, cache_root

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from docker.client import DockerClient
+
 from piclusterops.lab import image, mirror
 from piclusterops.lab.progress import say, step
 from piclusterops.lab.state import LabError, cache_root

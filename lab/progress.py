@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from piclusterops.lab.state import LabError
 from rich.console import Console
 from rich.text import Text
+
+from piclusterops.lab.state import LabError
 
 console = Console(stderr=True, highlight=False)
 #: Seconds between two lines about the same step where the output is no terminal.

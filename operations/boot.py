@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from paramiko import SSHException
-from piclusterops.facts.node import BootFile, boot_file, first_line, has_memory_cgroup
-from piclusterops.facts.snapshot import Query, Snapshot, snapshot_of
-from piclusterops.operations.managed import refuse, unknown_state
-from piclusterops.operations.reboot import REBOOT, RebootError, read, wait_for_new_boot
-from piclusterops.operations.system import replace_file
 from pyinfra import host
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from piclusterops import cmdline
+from piclusterops.facts.node import BootFile, boot_file, first_line, has_memory_cgroup
+from piclusterops.facts.snapshot import Query, Snapshot, snapshot_of
+from piclusterops.operations.managed import refuse, unknown_state
+from piclusterops.operations.reboot import REBOOT, RebootError, read, wait_for_new_boot
+from piclusterops.operations.system import replace_file
 from piclusterops.session import ssh_command
 
 # Raspberry Pi OS leaves this in /boot when the boot partition moved to /boot/firmware.

@@ -15,18 +15,6 @@ from typing import Any
 
 import gevent
 from gevent.lock import BoundedSemaphore
-from piclusterops.facts.cache import forget
-from piclusterops.facts.kube import KubeApi
-from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, Snapshot, snapshot_of
-from piclusterops.operations.managed import (
-    Commands,
-    ManagedFile,
-    digest_of,
-    refuse,
-    set_stamp,
-    unknown_state,
-    write_file,
-)
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
@@ -38,6 +26,9 @@ from pyinfra.context import ctx_host
 
 from piclusterops import artefacts, k3s_causes, lock, preflight
 from piclusterops.artefacts import RELEASES, ArtefactError, Release
+from piclusterops.facts.cache import forget
+from piclusterops.facts.kube import KubeApi
+from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, Snapshot, snapshot_of
 from piclusterops.k3s_config import (
     AGENT_K10_TOKEN,
     AGENT_TOKEN,
@@ -56,6 +47,15 @@ from piclusterops.k3s_config import (
     version_fault,
 )
 from piclusterops.kube_nodes import timestamp
+from piclusterops.operations.managed import (
+    Commands,
+    ManagedFile,
+    digest_of,
+    refuse,
+    set_stamp,
+    unknown_state,
+    write_file,
+)
 from piclusterops.settings import Cluster, ClusterSettings, Node
 
 STAMP = "k3s"

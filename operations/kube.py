@@ -9,14 +9,14 @@ from shlex import quote
 from typing import Any
 
 import gevent
-from piclusterops.facts.cache import cached_fact, forget
-from piclusterops.facts.kube import ApiState, KubeApi
-from piclusterops.operations.managed import refuse
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
+from piclusterops.facts.cache import cached_fact, forget
+from piclusterops.facts.kube import ApiState, KubeApi
 from piclusterops.k3s_config import BINARY
 from piclusterops.kube_nodes import cluster_faults, extra_nodes, metadata_patch, taint_arguments
+from piclusterops.operations.managed import refuse
 from piclusterops.settings import Cluster
 
 _KUBECTL = f"{BINARY} kubectl --request-timeout=30s"

@@ -8,11 +8,12 @@ from hashlib import sha256
 from shlex import quote
 from typing import Any
 
-from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, snapshot_of
 from pyinfra import host
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
+
+from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, snapshot_of
 
 Commands = Generator[str | StringCommand | FunctionCommand, None, None]
 
@@ -55,7 +56,10 @@ def digest_of(files: Mapping[str, ManagedFile]) -> str:
 
 
 def write_file(path: str, file: ManagedFile) -> StringCommand:
-    """Write a file whole: content on stdin, private temporary file, fsync, rename."""
+    """Write a file whole: content on stdin, private temporary file, fsync, rename.
+
+    A controller that dies while it sends looks like the end of the content, hence the digest before the rename.
+    """
     dest = quote(path)
     return StringCommand(
         f'd=$(dirname {dest}) && {{ [ -d "$d" ] || mkdir -p "$d"; }} && umask 077 && t=$(mktemp {dest}.XXXXXX) && '

@@ -6,11 +6,12 @@ import time
 
 import gevent
 from paramiko import SSHException
-from piclusterops.facts.cache import forget
 from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import clear_askpass_cache
+
+from piclusterops.facts.cache import forget
 
 #: Detached, so that the connection is closed before the host goes down. Without AccuracySec a timer may be a
 #: minute late.

@@ -10,6 +10,11 @@ from hashlib import sha256
 from shlex import quote
 from typing import Any
 
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+
+from piclusterops import fstab, hosts_file
+from piclusterops.baseline import CLOUD_INIT_FILE, MODULES_FILE, SYSCTL_FILE, cloud_init_cfg, modules_conf, sysctl_conf
 from piclusterops.facts.node import (
     CLOCK_IS_SYNCHRONISED,
     CLOUD_INIT_DISABLED,
@@ -18,11 +23,6 @@ from piclusterops.facts.node import (
 )
 from piclusterops.facts.snapshot import Query, snapshot_of
 from piclusterops.operations.managed import ManagedFile, refuse, unknown_state, write_file
-from pyinfra import host
-from pyinfra.api import StringCommand, operation
-
-from piclusterops import fstab, hosts_file
-from piclusterops.baseline import CLOUD_INIT_FILE, MODULES_FILE, SYSCTL_FILE, cloud_init_cfg, modules_conf, sysctl_conf
 from piclusterops.session import ssh_command
 from piclusterops.sysctl import PARAMETERS, drift
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import Any
 
-from piclusterops.facts.node import UserState, user_states
-from piclusterops.facts.snapshot import Query, snapshot_of
-from piclusterops.operations.managed import ManagedFile, unknown_state, write_file
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
 from piclusterops.baseline import SUDOERS_FILE, sudoers
+from piclusterops.facts.node import UserState, user_states
+from piclusterops.facts.snapshot import Query, snapshot_of
+from piclusterops.operations.managed import ManagedFile, unknown_state, write_file
 from piclusterops.settings import AdminUser
 
 # Runs as the user: a link planted in the home directory leads no further than the user's own permissions.

@@ -74,10 +74,13 @@ class AdminUser(_Model):
 
     name: UserName = Field(description="Login name.")
     ssh_keys: tuple[SshPublicKey, ...] = Field(
-        min_length=1, description="All the public keys of the user; any other key is removed."
+        min_length=1,
+        description="All the public keys of the user; any other is removed, but for the user pyinfra logs in as.",
     )
     sudo: Literal["nopasswd", "password", "none"] = Field(
-        "password", description="`nopasswd`: sudo without a password; `password`: sudo asks; `none`: no sudo."
+        "password",
+        description="`nopasswd`: sudo without a password; `password`: sudo asks for one, which the user needs to have "
+        "(`sudo passwd NAME` on the node); `none`: no sudo.",
     )
 
 
@@ -103,7 +106,9 @@ class ClusterSettings(_Model):
     lan_cidr: IPv4Network = Field(description="The network the nodes are in.")
     services_cidr: IPv4Network | None = Field(None, description="Network (VLAN) of the published services.")
     vpn_cidr: IPv4Network | None = Field(None, description="Network of the VPN's peers.")
-    vpn_port: Port = Field(51900, description="UDP port of the VPN; not 51820 or 51821, which flannel uses.")
+    vpn_port: Port = Field(
+        51900, description="UDP port of the VPN; 51820 and 51821 are flannel's with `wireguard-native`."
+    )
     metallb_pool: str | None = Field(
         None, description="Addresses for LoadBalancer services: `first-last` or a network."
     )
@@ -161,7 +166,9 @@ class ClusterSettings(_Model):
 class NodeSettings(_Model):
     """What may differ from node to node."""
 
-    address: IPv4Address = Field(description="Address of the node in `lan_cidr`; `ssh_hostname` when not given.")
+    address: IPv4Address = Field(
+        description="Address of the node in `lan_cidr`; needed when `ssh_hostname` is not that address."
+    )
     node_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="Labels of the Kubernetes node.")
     node_taints: tuple[Taint, ...] = Field((), description="Taints of the Kubernetes node: `key=value:Effect`.")
     interface: str | None = Field(None, description="Interface that carries pod traffic, when not the default one.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from piclusterops.deploys.roles.worker import KUBELET_FILES
-from piclusterops.operations import hardening
 from pyinfra.api import deploy
 
+from piclusterops.deploys.roles.worker import KUBELET_FILES
 from piclusterops.k3s_config import DATA_DIR
+from piclusterops.operations import hardening
 
 
 @deploy("Data node")

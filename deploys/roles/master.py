@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from piclusterops.deploys.roles.worker import KUBELET_FILES
-from piclusterops.operations import hardening
 from pyinfra.api import deploy
 
+from piclusterops.deploys.roles.worker import KUBELET_FILES
 from piclusterops.k3s_config import DATA_DIR
+from piclusterops.operations import hardening
 
 #: CIS 1.1.11, 1.1.19 to 1.1.21 and 1.1.13 to 1.1.18, in K3s' places (K3s hardening guide).
 SERVER_FILES = (

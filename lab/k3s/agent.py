@@ -6,8 +6,10 @@ import ssl
 import threading
 from pathlib import Path
 
+import yaml
+
 from . import join, log, pki, tokens
-from .api import Api, ApiError, fetch_ca, split_url
+from .api import Api, ApiError, fetch_ca, kubeconfig, split_url
 from .baked import VERSION
 from .config import Options, read_secret
 from .kubelet import FakeKubelet, NodeSpec
@@ -147,8 +149,25 @@ def _enter(
             continue
         write_file(key, new_key)
         write_file(cert, new_cert)
+        _node_files(layout, spec, servers[0], new_cert, new_key, ca)
         return settings
     raise join.NotAuthorized
+
+
+def _node_files(layout: Layout, spec: NodeSpec, server: tuple[str, int], cert: bytes, key: bytes, ca: bytes) -> None:
+    """Files that K3s leaves on every node and that CIS checks look at."""
+    url = f"https://{server[0]}:{server[1]}"
+    for name in ("kubelet", "kubeproxy", "k3scontroller"):
+        write_file(layout.agent / f"{name}.kubeconfig", kubeconfig(url, ca, cert, key))
+    defaults = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": False}, "x509": {"clientCAFile": f"{layout.agent}/client-ca.crt"}},
+        "authorization": {"mode": "Webhook"},
+        "readOnlyPort": 0,
+        "makeIPTablesUtilChains": True,
+    }
+    write_file(layout.agent / "etc" / "kubelet.conf.d" / "00-k3s-defaults.conf", yaml.safe_dump(defaults), 0o600)
 
 
 def _serve(kubelet: FakeKubelet, layout: Layout, settings: dict[str, str]) -> None:

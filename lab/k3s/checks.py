@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from . import log
 from .log import Fatal
 
 # kubelet: exact values, or --protect-kernel-defaults makes it exit.
@@ -236,6 +237,21 @@ def kubelet_drop_ins(folder: Path) -> dict[str, Any]:
     if fault:
         raise Fatal(f"kubelet exited: failed to validate kubelet configuration, error: {fault}")
     return merged
+
+
+def registries(file: Path) -> None:
+    """registries.yaml must be a mapping with the sections that K3s knows. Raises Fatal."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, yaml.YAMLError) as problem:
+        raise Fatal(f"failed to parse {file}: {str(problem).replace(chr(10), ' ')}") from problem
+    if document is None:
+        return
+    if not isinstance(document, dict) or not all(v is None or isinstance(v, dict) for v in document.values()):
+        raise Fatal(f"failed to parse {file}: mirrors and configs must be mappings")
+    unknown = set(document) - {"mirrors", "configs", "auths"}
+    if unknown:
+        log.warning(f"stand-in: {file}: unknown section {sorted(unknown)[0]}")
 
 
 _DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|ms|s|m|h))+|0")

@@ -84,6 +84,7 @@ def refuse_early(options: Options, layout: Layout) -> NodeSpec:
                 log.error(fault[0].upper() + fault[1:])
             raise Fatal(fault)
     kubelet = kubeargs.check_node_arguments(options.many("kubelet-arg"), options.many("kube-proxy-arg"))
+    checks.registries(Path(options.text("private-registry", "/etc/rancher/k3s/registries.yaml")))
     labels = checks.parse_labels(
         [*options.many("node-label"), *([kubelet["node-labels"]] if "node-labels" in kubelet else [])]
     )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from piclusterops.lab.fleet import Lab
 
 NAME = os.environ.get("PICLUSTEROPS_LAB", "test")

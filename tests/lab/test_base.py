@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from piclusterops.lab.fleet import Lab, Node
 from runs import REPOSITORY, Run, pyinfra
+
+from piclusterops.lab.fleet import Lab, Node
 
 pytestmark = pytest.mark.lab
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from piclusterops.lab import engine
 from piclusterops.lab.fleet import Lab, Node
 from piclusterops.lab.state import address, cache_root

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from piclusterops.lab.fleet import Lab
 from piclusterops.lab.k3s import checks, join
 from piclusterops.lab.k3s.api import Api, ApiError, fetch_ca

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from piclusterops.facts.snapshot import Query, Snapshot
 from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra_testing.util import FakeState, create_host
+
+from piclusterops.facts.snapshot import Query, Snapshot
 
 Command = StringCommand | FunctionCommand
 

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hostshell import Host, commands
+
 from piclusterops.facts import node
 from piclusterops.facts.snapshot import Snapshot, parse, script
 from piclusterops.operations import system, users
 from piclusterops.operations.reboot import REBOOT
 from piclusterops.operations.system import install_command, replace_file
-
 from piclusterops.settings import AdminUser, ClusterSettings
 
 PI_OS = "console=tty1 root=PARTUUID=4a6b1e2c-02 rootwait\n"

@@ -11,8 +11,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-import piclusterops.lab
 import pytest
+
+import piclusterops.lab
 from piclusterops.lab import kube, mirror
 from piclusterops.lab.fleet import default_nodes
 from piclusterops.lab.image import image_digest, package_settings, package_sources

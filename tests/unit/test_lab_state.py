@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+
 from piclusterops.lab.state import (
     BLOCKS,
     Fleet,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyinfra_testing.operations
 import yaml
-from piclusterops.facts.snapshot import PathState, Query, Snapshot, UnitState
 from pyinfra_testing.facts import make_fact_tests
 from pyinfra_testing.operations import make_operation_tests
 
 from piclusterops.baseline import sudoers
+from piclusterops.facts.snapshot import PathState, Query, Snapshot, UnitState
 from piclusterops.settings import AdminUser
 
 TESTS = Path(__file__).resolve().parents[1]

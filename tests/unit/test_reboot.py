@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 from paramiko import SSHException
-from piclusterops.operations.reboot import RebootError, wait_for_new_boot
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput, OutputLine
+
+from piclusterops.operations.reboot import RebootError, wait_for_new_boot
 
 OLD, NEW = "0d6c28d7-old", "9b1f3c55-new"
 

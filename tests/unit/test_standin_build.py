@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from piclusterops.lab.k3s.build import build
 
 VERSION = "v1.36.5+k3s1"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from piclusterops.lab.k3s import checks, kubeargs
 from piclusterops.lab.k3s.log import Fatal
 
@@ -161,3 +162,14 @@ def test_kubelet_and_kube_proxy_arguments_must_be_known() -> None:
         kubeargs.check_node_arguments(["max-pod=60"], [])
     with pytest.raises(Fatal, match=r"kube-proxy exited: unknown flag: --proxymode$"):
         kubeargs.check_node_arguments([], ["proxymode=x"])
+
+
+@pytest.mark.parametrize("text", ["mirrors: [\n", "- a\n", "mirrors: [a]\n"])
+def test_a_broken_registries_file_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "registries.yaml"
+    checks.registries(file)
+    file.write_text("mirrors:\n  docker.io: {endpoint: [https://r:5000]}\n")
+    checks.registries(file)
+    file.write_text(text)
+    with pytest.raises(Fatal, match="failed to parse"):
+        checks.registries(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from piclusterops.lab.k3s import config, flags
 from piclusterops.lab.k3s.log import Fatal
 
@@ -79,7 +80,7 @@ def test_agent_refuses_keys_that_it_does_not_know(tmp_path: Path, key: str) -> N
 
 @pytest.mark.parametrize("mode", ["server", "agent"])
 def test_an_unknown_flag_of_the_command_line_is_refused(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(Fatal, match="^flag provided but not defined: -nonsense$"):
+    with pytest.raises(Fatal, match=r"^flag provided but not defined: -nonsense$"):
         load(mode, written(tmp_path, ""), "--nonsense", "x")
 
 
@@ -98,7 +99,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
 
 
 def test_component_arguments_keep_their_commas(tmp_path: Path) -> None:
-    path = written(tmp_path, "kube-apiserver-arg: [\"enable-admission-plugins=A,B\"]\ndisable: servicelb,traefik\n")
+    path = written(tmp_path, 'kube-apiserver-arg: ["enable-admission-plugins=A,B"]\ndisable: servicelb,traefik\n')
     options = load("server", path)
     assert options.many("kube-apiserver-arg") == ["enable-admission-plugins=A,B"]
     assert options.many("disable") == ["servicelb", "traefik"]

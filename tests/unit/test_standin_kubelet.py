@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from piclusterops.lab.k3s.api import Api
 from piclusterops.lab.k3s.config import Options
 from piclusterops.lab.k3s.kubelet import FakeKubelet, NodeSpec, container_status, os_image, pod_target

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from piclusterops.lab.k3s import commands, log, snapshots
 from piclusterops.lab.k3s.controllers import due_manifests
 from piclusterops.lab.k3s.log import Fatal

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+
 from piclusterops.lab.k3s import commands, pki, tokens
 from piclusterops.lab.k3s.layout import write_file
 from piclusterops.lab.k3s.log import Fatal
