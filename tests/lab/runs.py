@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from piclusterops.lab.fleet import Lab
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: Shell for one digest of all that a deploy might touch on a host; the log of sudo itself is another matter.
+FINGERPRINT = (
+    "{ find /etc /boot /usr/local /var/lib/piclusterops /var/lib/rancher -xdev -type f -exec sha256sum {} +; "
+    "find /etc /boot /home /var/lib/rancher -xdev ! -name .sudo_as_admin_successful -printf '%p %m %u %l\\n'; "
+    "dpkg-query -W; cat /proc/sys/kernel/random/boot_id; uname -n; sysctl -a -r 'vm.(over|panic|max_map)'; "
+    "} 2>/dev/null | sort | sha256sum"
+)
 
 
 @dataclass
@@ -75,3 +85,10 @@ def pyinfra(
     trips = json.loads(state.read_text()) if state.exists() else []
     state.unlink(missing_ok=True)
     return Run(done.returncode, done.stdout, done.stderr, trips)
+
+
+def out(lab: Lab, host: str, shell: str) -> str:
+    """What a command prints on a host of the lab, run as root beside SSH."""
+    done = lab.exec(host, ["sh", "-c", shell])
+    assert done.returncode == 0, done
+    return done.stdout.strip()

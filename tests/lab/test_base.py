@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from runs import REPOSITORY, Run, pyinfra
+from runs import FINGERPRINT, REPOSITORY, Run, out, pyinfra
 
 from piclusterops.lab.fleet import Lab, Node
 
@@ -31,13 +31,6 @@ cluster = cluster_from_inventory(inventory)
 base(cluster)
 cgroups(cluster)
 """
-# Everything that the baseline might touch; the log of sudo itself is another matter.
-FINGERPRINT = (
-    "{ find /etc /boot /usr/local /var/lib/piclusterops -xdev -type f -exec sha256sum {} +; "
-    "find /etc /boot /home -xdev ! -name .sudo_as_admin_successful -printf '%p %m %u %l\\n'; "
-    "dpkg-query -W; cat /proc/sys/kernel/random/boot_id; uname -n; sysctl -a -r 'vm.(over|panic|max_map)'; "
-    "} 2>/dev/null | sort | sha256sum"
-)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +48,6 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("deploy") / "basics.py"
     file.write_text(DEPLOY)
     return file
-
-
-def out(lab: Lab, host: str, shell: str) -> str:
-    done = lab.exec(host, ["sh", "-c", shell])
-    assert done.returncode == 0, done
-    return done.stdout.strip()
 
 
 def boot_id(lab: Lab, host: str) -> str:
