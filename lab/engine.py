@@ -137,6 +137,8 @@ def _start_own() -> DockerClient:
     say(f"No Docker Engine answers: starting one for the lab in {root()}")
     root().mkdir(parents=True, exist_ok=True)
     strays = [str(path) for path in (*STRAYS, *_cgroups()) if not path.exists()]
+    if not _record().exists():  # else that of an engine that was killed
+        _record().write_text(json.dumps(strays))
     _end_orphan()
     (root() / "docker.pid").unlink(missing_ok=True)
     with (root() / "dockerd.log").open("w") as log:
@@ -149,7 +151,6 @@ def _start_own() -> DockerClient:
             start_new_session=True,
             env={key: value for key, value in os.environ.items() if key != "DOCKER_HOST"},
         )
-    _record().write_text(json.dumps({"pid": process.pid, "started": _started(process.pid), "strays": strays}))
     client = _wait(f"unix://{_socket()}", process)
     if client is None:
         end = "\n".join((root() / "dockerd.log").read_text().splitlines()[-8:])
@@ -164,12 +165,12 @@ def _cgroups() -> list[Path]:
     return [top / "docker", *(path / "docker" for path in top.iterdir() if path.is_dir() and not path.is_symlink())]
 
 
-def _mentioning(path: Path) -> list[int]:
-    """Processes that have `path` as a word of their command line."""
+def _with_word(word: str) -> list[int]:
+    """Processes that have `word` in their command line."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if str(path).encode() in file.read_bytes().split(b"\0"):
+            if word.encode() in file.read_bytes().split(b"\0"):
                 found.append(int(file.parent.name))
     return found
 
@@ -177,14 +178,14 @@ def _mentioning(path: Path) -> list[int]:
 def _end_orphan() -> None:
     """End the containerd of a dockerd that was killed: the next dockerd would wait for it in vain."""
     folder = root() / "run/containerd"
-    for pid in _mentioning(folder / "containerd.toml"):
+    for pid in _with_word(str(folder / "containerd.toml")):
         _end(pid, 10)
     (folder / "containerd.pid").unlink(missing_ok=True)
 
 
 def _kill_leftovers() -> None:
     """Kill containers that outlived their engine: each one's init, then the shim above it."""
-    shims = _mentioning(root() / "run/containerd/containerd.sock")
+    shims = _with_word(str(root() / "run/containerd/containerd.sock"))
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ProcessLookupError):
             if int(file.read_text().rpartition(")")[2].split()[1]) in shims:
@@ -245,15 +246,14 @@ def _started(pid: int) -> str | None:
 def stop_own() -> bool:
     """Stop the engine in the cache, and only that one, and remove what it left outside; False if there is none."""
     try:
-        record = json.loads(_record().read_text())
+        strays = json.loads(_record().read_text())
     except (OSError, ValueError):
         return False
-    pid = int(record["pid"])
-    if record["started"] is not None and _started(pid) == record["started"]:
+    for pid in _with_word(f"--pidfile={root() / 'docker.pid'}"):
         _end(pid, 30)
     _end_orphan()
     _kill_leftovers()
-    for stray in record["strays"]:
+    for stray in strays:
         _remove_stray(Path(stray))
     shutil.rmtree(root() / "run", ignore_errors=True)
     for leftover in (_socket(), root() / "docker.pid", _record()):
