@@ -74,20 +74,19 @@ def status(env: str, as_json: bool) -> None:
         click.echo(json.dumps({"nodes": [node.as_dict() for node in nodes], "missing": missing}, indent=2))
     else:
         table = Table(title=f"Cluster {cluster.settings.cluster_name}")
-        for column in ("Node", "Role", "Kubernetes roles", "Ready", "Version", "Address", "Operating system"):
-            table.add_column(column, overflow="fold")
+        for column in ("Node", "Role", "Ready", "Version", "Address", "Kubernetes roles"):
+            table.add_column(column, no_wrap=column != "Kubernetes roles", overflow="fold")
         for node in nodes:
             table.add_row(
                 node.name,
                 node.labels.get("piclusterops.io/role", "-"),
-                ", ".join(node.roles) or "-",
                 "[green]yes[/]" if node.ready else "[red]no[/]",
                 node.version,
                 node.address,
-                node.os_image,
+                ", ".join(node.roles) or "-",
             )
         for name in missing:
-            table.add_row(name, cluster.node(name).role, "-", "[red]missing[/]", "-", cluster.node(name).address, "-")
+            table.add_row(name, cluster.node(name).role, "[red]missing[/]", "-", cluster.node(name).address, "-")
         Console().print(table)
     if missing or not all(node.ready for node in nodes):
         raise SystemExit(1)

@@ -220,7 +220,8 @@ def test_status_shows_the_cluster(site: Lab) -> None:
 def test_the_kubeconfig_works_from_the_controller_under_its_own_context(site: Lab, tmp_path: Path) -> None:
     target = tmp_path / "config"
     target.write_text(
-        "{apiVersion: v1, kind: Config, current-context: mine, contexts: [{name: mine, context: {cluster: c, user: u}}]}"
+        "apiVersion: v1\nkind: Config\ncurrent-context: mine\n"
+        "contexts: [{name: mine, context: {cluster: c, user: u}}]\n"
     )
     fetched = subprocess.run(
         [str(Path(sys.executable).with_name("picluster")), "kubeconfig", "--env", "lab", "--file", str(target)],
