@@ -10,10 +10,11 @@ from pyinfra.api.host import Host
 from pyinfra.context import ctx_host
 
 from piclusterops.artefacts import ArtefactError
-from piclusterops.facts.snapshot import snapshot_of
+from piclusterops.facts.k3s import host_facts, query
+from piclusterops.facts.snapshot import Snapshot, snapshot_of
 from piclusterops.k3s_config import BINARY, version_fault
-from piclusterops.operations.k3s import host_facts, query, wanted_binary
-from piclusterops.preflight import faults
+from piclusterops.operations.k3s import wanted_binary
+from piclusterops.preflight import HostFacts, Refusal, refusals
 from piclusterops.settings import Cluster, Node
 
 _one_at_a_time = BoundedSemaphore(1)
@@ -46,15 +47,24 @@ def _check(host: Host, cluster: Cluster, node: Node) -> list[str]:
     facts = host_facts(snapshot) if snapshot else None
     if snapshot is None or facts is None:
         return [f"its state could not be read. Try: ssh {host.name} sudo true"]
-    found = faults(facts, cluster.settings)
+    return [str(refusal) for refusal in refused(snapshot, facts, cluster)]
+
+
+def refused(snapshot: Snapshot, facts: HostFacts, cluster: Cluster) -> list[Refusal]:
+    """Why K3s cannot be put on a host, all rules together; the snapshot has the path of K3s' binary."""
+    found = refusals(facts, cluster.settings)
     if found:
         return found
     try:
         binary = wanted_binary(cluster.settings, facts)
     except ArtefactError as error:
-        return [str(error)]
+        return [_of_k3s(str(error), "without a verified digest nothing is installed", "do as it says; picluster lock")]
     present = snapshot.paths.get(BINARY)
     if present is None or present.sha256 == binary:
         return []
     fault = version_fault(facts.k3s_version or "of an unknown version", cluster.settings.k3s_version)
-    return [fault] if fault else []
+    return [_of_k3s(fault, "K3s goes neither back nor past a minor version", "change k3s_version")] if fault else []
+
+
+def _of_k3s(text: str, why: str, fix: str) -> Refusal:
+    return Refusal("K3s", text, why, fix, text)

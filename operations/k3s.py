@@ -5,7 +5,6 @@ Secrets travel in memory from the first server to the node that needs them, on s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,29 +12,23 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import gevent
-from gevent.lock import BoundedSemaphore
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand, operation
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
-from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_host
 
-from piclusterops import artefacts, k3s_causes, lock, preflight
+from piclusterops import artefacts, lock, preflight
 from piclusterops.artefacts import RELEASES, ArtefactError, Release
-from piclusterops.facts.cache import forget
-from piclusterops.facts.kube import KubeApi
-from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, Snapshot, snapshot_of
+from piclusterops.facts.k3s import IMAGES_DIR, STAGED, STAMP, TOOLS, has_joined, host_facts, query, token_digests
+from piclusterops.facts.snapshot import STAMP_DIR, PathState, Snapshot, snapshot_of
 from piclusterops.k3s_config import (
     AGENT_K10_TOKEN,
     AGENT_TOKEN,
     AUDIT_LOG_DIR,
     BINARY,
     CONFIG_DIR,
-    DATA_DIR,
     REGISTRIES,
     SERVER_K10_TOKEN,
     TOKEN,
@@ -46,7 +39,7 @@ from piclusterops.k3s_config import (
     unit_name,
     version_fault,
 )
-from piclusterops.kube_nodes import timestamp
+from piclusterops.operations.k3s_start import restart
 from piclusterops.operations.managed import (
     Commands,
     ManagedFile,
@@ -56,104 +49,8 @@ from piclusterops.operations.managed import (
     unknown_state,
     write_file,
 )
+from piclusterops.operations.quiet import fail, peer_guard, privileges, run_quietly
 from piclusterops.settings import Cluster, ClusterSettings, Node
-
-STAMP = "k3s"
-STAGED = "/usr/local/bin/.k3s.staged"
-IMAGES_DIR = f"{DATA_DIR}/agent/images"
-_POLL_S = 2.0
-_SAY_EVERY_S = 10.0
-_REFUSED_FOR_S = 30.0
-_TOOLS = ("kubectl", "crictl", "ctr")
-
-# One question at a time to a host that is not the current one: sshd allows ten sessions on a connection.
-_peer_guard = BoundedSemaphore(1)
-
-
-# -- what to know of a host ---------------------------------------------------------------------------------
-
-
-def query(cluster: Cluster, node: Node) -> Query:
-    """Everything that deciding about K3s on a node needs, in one round trip."""
-    paths = [BINARY, STAGED, *restart_files(cluster, node), *registration_files(node), environment_path(node)]
-    paths += [TOKEN, REGISTRIES]
-    if node.is_server:
-        paths += [AGENT_TOKEN, SERVER_K10_TOKEN, AUDIT_LOG_DIR]
-    if cluster.settings.airgap_images:
-        paths += [f"{IMAGES_DIR}/{release.images}" for release in RELEASES.values()]
-    return Query(
-        paths=tuple(dict.fromkeys(paths)),
-        units=(unit_name(node),),
-        probes=(
-            ("preflight", preflight.PROBE),
-            ("tokens", _token_probe((TOKEN, AGENT_TOKEN, SERVER_K10_TOKEN, AGENT_K10_TOKEN))),
-            ("tools", f'for c in {" ".join(_TOOLS)}; do command -v "$c" >/dev/null || echo "$c"; done'),
-            ("registries", f"head -n 1 {REGISTRIES}"),
-        ),
-    )
-
-
-def _token_probe(paths: Sequence[str]) -> str:
-    """Shell that prints each path with the digest of its token; never the token (`printf` is a builtin)."""
-    return (
-        f'for f in {" ".join(paths)}; do [ -s "$f" ] && '
-        'printf \'%s %s\\n\' "$f" "$(printf %s "$(cat "$f")" | sha256sum | cut -c1-64)"; done'
-    )
-
-
-def _token_digests(snapshot: Snapshot) -> dict[str, str]:
-    return dict(line.split(" ", 1) for line in snapshot.probes.get("tokens", []) if " " in line)
-
-
-def host_facts(snapshot: Snapshot) -> preflight.HostFacts | None:
-    """What the preflight check wants to know, from a snapshot."""
-    return preflight.parse(snapshot.probes.get("preflight", []))
-
-
-def has_joined(snapshot: Snapshot, node: Node) -> bool:
-    """Whether K3s has been started here before."""
-    unit = snapshot.units.get(unit_name(node))
-    return STAMP in snapshot.stamps or (unit is not None and unit.active == "active")
-
-
-def _peer_snapshot(cluster: Cluster, node: Node, connect: bool) -> Snapshot | None:
-    """The snapshot of another node, None when it cannot be had; without `connect` a connection is not made for it."""
-    peer = state.inventory.get_host(node.name)
-    if peer in state.failed_hosts or not (peer.connected or connect):
-        return None
-    try:
-        with _peer_guard, ctx_host.use(peer):
-            return snapshot_of(query(cluster, node))
-    except ConnectError:
-        return None
-
-
-# -- commands whose input or output is nobody's business ------------------------------------------------------
-
-
-def _connector_arguments(current: Host) -> dict[str, Any]:
-    """The privileges of the operation that runs, for commands that a function runs."""
-    arguments: dict[str, Any] = dict(current.current_op_global_arguments or {})
-    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS and value is not None}
-
-
-def _run(
-    target: Host, command: str | StringCommand, arguments: dict[str, Any], stdin: str = ""
-) -> tuple[bool, CommandOutput]:
-    """Run a command with nothing of it printed at any verbosity."""
-    if isinstance(command, str):
-        command = StringCommand(command)
-    options = {**arguments, **command.connector_arguments}
-    if stdin:
-        options["_stdin"] = stdin
-    ok, output = target.run_shell_command(command, print_output=False, print_input=False, **options)
-    return ok, output
-
-
-def _fail(target: Host, reason: str) -> bool:
-    target.log_styled(k3s_causes.redact(reason), fg="red")
-    return False
-
 
 # -- staging ------------------------------------------------------------------------------------------------
 
@@ -223,7 +120,7 @@ def wanted_binary(settings: ClusterSettings, facts: preflight.HostFacts) -> str:
 
 def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.LockEntry, dest: str) -> bool:
     """Upload as the login user into a private directory; the copy that root makes is the one that is verified."""
-    arguments = _connector_arguments(host)
+    arguments = privileges(host)
     try:
         source = artefacts.fetch(
             settings.k3s_mirror,
@@ -236,17 +133,17 @@ def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.Loc
             ),
         )
     except ArtefactError as error:
-        return _fail(host, f"{host.name}: {error}")
-    ok, output = _run(host, 'umask 077; d="$HOME/.cache/piclusterops"; mkdir -p "$d" && cd "$d" && pwd', {})
+        return fail(host, f"{host.name}: {error}")
+    ok, output = run_quietly(host, 'umask 077; d="$HOME/.cache/piclusterops"; mkdir -p "$d" && cd "$d" && pwd', {})
     if not ok:
-        return _fail(host, f"{host.name}: no place for an upload in the home directory: {output.stderr}")
+        return fail(host, f"{host.name}: no place for an upload in the home directory: {output.stderr}")
     uploaded = f"{output.stdout_lines[-1]}/{entry.file}"
     host.log(f"uploading {entry.file} {entry.version} ({source.stat().st_size / 1e6:.1f} MB)")
     if not host.put_file(str(source), uploaded, print_output=False, print_input=False):
-        return _fail(host, f"{host.name}: {entry.file} could not be uploaded. Try: ssh {host.name} df -h /home")
-    ok, output = _run(host, install_upload(uploaded, entry.sha256, dest), arguments)
+        return fail(host, f"{host.name}: {entry.file} could not be uploaded. Try: ssh {host.name} df -h /home")
+    ok, output = run_quietly(host, install_upload(uploaded, entry.sha256, dest), arguments)
     if not ok:
-        return _fail(
+        return fail(
             host,
             f"{host.name}: {entry.file} did not arrive whole, nothing was replaced: {output.stderr}\n"
             f"next: ssh {host.name} df -h /usr/local /var, then run again",
@@ -311,7 +208,7 @@ def make_plan(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot 
         files=(*changed, *_changed(snapshot, _managed(registration_files(node)))),
         remove=(REGISTRIES,) if stale else (),
         private=_not_private(node, snapshot),
-        tools=tuple(name for name in snapshot.probes.get("tools", []) if name in _TOOLS),
+        tools=tuple(name for name in snapshot.probes.get("tools", []) if name in TOOLS),
         tokens=_wrong_tokens(cluster, node, snapshot, first),
         restart=bool(replace or changed or stale or not running or snapshot.stamps.get(STAMP) != digest),
         digest=digest,
@@ -354,8 +251,8 @@ def token_sources(cluster: Cluster, node: Node) -> dict[str, str]:
 def _wrong_tokens(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot | None) -> tuple[str, ...]:
     """Token files that are missing, readable by others, or not the first server's."""
     sources = token_sources(cluster, node)
-    here = _token_digests(snapshot)
-    there = _token_digests(first) if first else {}
+    here = token_digests(snapshot)
+    there = token_digests(first) if first else {}
     wrong = []
     for path in (TOKEN, AGENT_TOKEN) if node.is_server else (TOKEN,):
         found = snapshot.paths.get(path)
@@ -428,11 +325,23 @@ def _bring_up(cluster: Cluster, me: Node, snapshot: Snapshot | None) -> Commands
     yield from _apply(cluster, me, plan)
 
 
+def _peer_snapshot(cluster: Cluster, node: Node, connect: bool) -> Snapshot | None:
+    """The snapshot of another node, None when it cannot be had; without `connect` a connection is not made for it."""
+    peer = state.inventory.get_host(node.name)
+    if peer in state.failed_hosts or not (peer.connected or connect):
+        return None
+    try:
+        with peer_guard, ctx_host.use(peer):
+            return snapshot_of(query(cluster, node))
+    except ConnectError:
+        return None
+
+
 def _first_snapshot(cluster: Cluster, me: Node, snapshot: Snapshot) -> Snapshot | None:
     """The first server as it is; a connection is made for it only when this node needs a token from it."""
     if me.name == cluster.first_server.name:
         return snapshot
-    have = _token_digests(snapshot)
+    have = token_digests(snapshot)
     needs = any(path not in have for path in token_sources(cluster, me))
     return _peer_snapshot(cluster, cluster.first_server, connect=needs and state.is_executing)
 
@@ -488,7 +397,7 @@ def _apply(cluster: Cluster, me: Node, plan: Plan) -> Generator[StringCommand | 
     elif plan.tokens:
         yield FunctionCommand(_fetch_tokens, (cluster, me, plan.tokens), {})
     if plan.restart:
-        yield FunctionCommand(_restart, (cluster, me), {})
+        yield FunctionCommand(restart, (cluster, me), {})
         yield StringCommand(set_stamp(STAMP, plan.digest))
 
 
@@ -530,120 +439,25 @@ def make_tokens(prefix: str = "") -> str:
 
 def _fetch_tokens(state: State, host: Host, cluster: Cluster, me: Node, paths: Sequence[str]) -> bool:
     """From the first server to this host, through memory only."""
-    arguments = _connector_arguments(host)
+    arguments = privileges(host)
     first = state.inventory.get_host(cluster.first_server.name)
     for path in paths:
         source = token_sources(cluster, me)[path]
         try:
-            with _peer_guard:
+            with peer_guard:
                 if not first.connected:
                     first.connect(raise_exceptions=True)
-                ok, output = _run(first, f"cat {quote(source)}", arguments)
+                ok, output = run_quietly(first, f"cat {quote(source)}", arguments)
         except ConnectError as error:
-            return _fail(host, f"{host.name}: cannot join without {first.name}, which is not reached: {error}")
+            return fail(host, f"{host.name}: cannot join without {first.name}, which is not reached: {error}")
         token = output.stdout.strip() if ok else ""
         if not token:
-            return _fail(
+            return fail(
                 host,
                 f"{host.name}: {first.name} has no {source} to join with: its K3s has not started. "
                 f"Try: ssh {first.name} systemctl status k3s",
             )
-        ok, output = _run(host, write_file(path, ManagedFile(f"{token}\n", "600")), arguments)
+        ok, output = run_quietly(host, write_file(path, ManagedFile(f"{token}\n", "600")), arguments)
         if not ok:
-            return _fail(host, f"{host.name}: cannot write {path}: {output.stderr}")
+            return fail(host, f"{host.name}: cannot write {path}: {output.stderr}")
     return True
-
-
-# -- starting and waiting -------------------------------------------------------------------------------------
-
-
-def _restart(state: State, host: Host, cluster: Cluster, me: Node) -> bool:
-    """(Re)start the unit, then watch its journal and the API until the node is Ready."""
-    arguments, unit = _connector_arguments(host), unit_name(me)
-    ok, output = _run(
-        host,
-        f"systemctl daemon-reload && systemctl enable -q {unit} && systemctl reset-failed {unit} 2>/dev/null; "
-        f"date +%s && systemctl --no-block restart {unit}",
-        arguments,
-    )
-    if not ok or not output.stdout_lines:
-        return _fail(
-            host, f"{host.name}: {unit} could not be started: {output.stderr}\nnext: sudo systemctl status {unit}"
-        )
-    since = int(output.stdout_lines[-1])
-    started = said = time.monotonic()
-    timeout = cluster.settings.ready_timeout_s
-    host.log(f"{unit} is starting, up to {timeout} s until it is Ready")
-    while True:
-        gevent.sleep(_POLL_S)
-        watch = _look(host, unit, since, arguments)
-        seen = _seen_ready(state, cluster, me, since) if watch.active == "active" else "K3s is not up yet"
-        waited = time.monotonic() - started
-        if not seen:
-            host.log(f"Ready after {waited:.0f} s")
-            forget(host)
-            forget(state.inventory.get_host(cluster.first_server.name))
-            return True
-        # An agent that is refused does not end, it asks for ever.
-        hopeless = watch.diagnosis.is_certain and (watch.restarts > 0 or waited >= _REFUSED_FOR_S)
-        if waited >= timeout or hopeless:
-            return _fail(host, _explain(cluster, me, watch, seen, waited))
-        if time.monotonic() - said >= _SAY_EVERY_S:
-            said = time.monotonic()
-            host.log(f"waiting for {waited:.0f} s of {timeout} s: unit {watch.active}, {k3s_causes.redact(seen)}")
-
-
-@dataclass(frozen=True)
-class _Watch:
-    active: str
-    restarts: int
-    diagnosis: k3s_causes.Diagnosis
-
-
-def _look(target: Host, unit: str, since: int, arguments: dict[str, Any]) -> _Watch:
-    _, output = _run(
-        target,
-        f"systemctl show -p ActiveState,NRestarts --value {unit} | tr '\\n' ' '; echo; "
-        f"journalctl -u {unit} --since @{since} -o cat --no-pager -q -n 400 | "
-        'grep -E \'level=(fatal|error)|^[EF][0-9]{4} |"level":"(fatal|error)"|^Error: |Incorrect Usage\' | tail -n 40',
-        arguments,
-    )
-    lines = output.stdout_lines or [""]
-    words = lines[0].split()
-    restarts = next((int(word) for word in words if word.isdigit()), 0)
-    active = next((word for word in words if not word.isdigit()), "unknown")
-    return _Watch(active, restarts, k3s_causes.diagnose(lines[1:]))
-
-
-def _seen_ready(state: State, cluster: Cluster, me: Node, since: int) -> str:
-    """Empty when the API has seen the node Ready since the restart, else what is missing.
-
-    What the API says may be older than the restart, so the kubelet's heartbeat counts, by the node's own clock.
-    """
-    viewer = state.inventory.get_host(me.name if me.is_server else cluster.first_server.name)
-    try:
-        with _peer_guard, ctx_host.use(viewer):
-            api = viewer.get_fact(KubeApi)
-    except ConnectError as error:
-        return f"{viewer.name} cannot be asked: {error}"
-    if api is None or api.nodes is None:
-        return f"the API of {viewer.name} does not answer: {api.fault if api else 'it is not there yet'}"
-    node = next((node for node in api.nodes if node.name == me.name), None)
-    if node is None:
-        return "the node has not registered"
-    if not node.ready or not node.heartbeat or timestamp(node.heartbeat) < since:
-        return f"the node is not Ready: {node.reason or 'no reason given'}"
-    if node.version != cluster.settings.k3s_version:
-        return f"the node still reports {node.version}"
-    return ""
-
-
-def _explain(cluster: Cluster, me: Node, watch: _Watch, seen: str, waited: float) -> str:
-    unit, first = unit_name(me), cluster.first_server
-    lines = [
-        f"{me.name}: K3s is not Ready after {waited:.0f} s: {seen} (unit {watch.active}, {watch.restarts} restarts)"
-    ]
-    if watch.diagnosis.line:
-        lines.append(f"journal: {watch.diagnosis.line}")
-    lines.append(watch.diagnosis.advice(me.name, unit, first.name, first.address))
-    return "\n".join(lines)

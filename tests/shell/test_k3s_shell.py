@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from hostshell import Host
 
+from piclusterops.facts.k3s import query
 from piclusterops.facts.snapshot import Query, parse, script
 from piclusterops.k3s_config import AGENT_K10_TOKEN, AGENT_TOKEN, AUDIT_LOG_DIR, SERVER_K10_TOKEN, TOKEN
-from piclusterops.operations.k3s import install_upload, make_private, make_tokens, query, replace_binary
+from piclusterops.operations.k3s import install_upload, make_private, make_tokens, replace_binary
 from piclusterops.settings import Cluster, ClusterSettings, Node, NodeSettings
 
 BINARY = b"#!/bin/sh\necho k3s version v1.36.5+k3s1 '(stand-in)'\n"

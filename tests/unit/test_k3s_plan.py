@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from k3s_samples import cluster, with_node
 
+from piclusterops.facts.k3s import STAMP, has_joined, query
 from piclusterops.facts.snapshot import PathState, Snapshot, UnitState
 from piclusterops.k3s_config import (
     AGENT_K10_TOKEN,
@@ -25,7 +26,7 @@ from piclusterops.k3s_config import (
     restart_files,
     unit_name,
 )
-from piclusterops.operations.k3s import STAMP, Plan, has_joined, make_plan, query, token_sources
+from piclusterops.operations.k3s import Plan, make_plan, token_sources
 from piclusterops.operations.managed import ManagedFile
 from piclusterops.settings import Cluster, Node
 
