@@ -31,7 +31,7 @@ the fix. A name that is none of these is a fault; a value of your own begins wit
 
 | From | Wins over those below | Example |
 | --- | --- | --- |
-| the command line | 1 | `pyinfra --data k3s_version=v1.37.1+k3s1 inventories/prod.py deploys/site.py` |
+| the command line | 1 | `pyinfra -y --data journal_max_size_mb=200 inventories/prod.py deploys/site.py` |
 | a host in the inventory file | 2 | `("pi-worker-1", {"ssh_hostname": "192.168.0.121", "ssh_port": 2222})` |
 | the group named like the inventory file | 3 | `inventories/group_data/prod.py` |
 | the host's other groups; the one that the inventory file has last wins | 4 | `inventories/group_data/worker.py` |
