@@ -122,5 +122,8 @@ def main() -> int:
     except Fatal as problem:
         log.fatal(f"Error: {problem}")
         return 1
+    except OSError as problem:
+        log.fatal(f"Error: {problem}")
+        return 1
     except KeyboardInterrupt:
         return 130

@@ -76,6 +76,14 @@ def _member_name(options: Options, data: Path) -> str:
         return f"{node_name(options)}-{secrets.token_hex(4)}"
 
 
+def _unused(path: Path) -> Path:
+    """The path, or the same of the next second when a reset of this second took it."""
+    while path.exists():
+        head, _, stamp = path.name.rpartition("-")
+        path = path.with_name(f"{head}-{int(stamp) + 1}")
+    return path
+
+
 def _restore(snapshot: Path, data: Path, name: str, address: str) -> None:
     if not snapshot.is_file():
         raise Fatal(f"preparing server: start managed database: snapshot path does not exist: {snapshot}")
@@ -83,7 +91,7 @@ def _restore(snapshot: Path, data: Path, name: str, address: str) -> None:
     if not program.is_file():
         raise Fatal(f"stand-in: {program} is missing; the lab must provide it")
     if data.exists():
-        old = data.with_name(f"etcd-old-{int(time.time())}")
+        old = _unused(data.with_name(f"etcd-old-{int(time.time())}"))
         data.rename(old)
         log.info(f"Pre-restore etcd database moved to {old}")
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:
@@ -138,7 +146,7 @@ def _forget_peers(layout: Layout, data: Path, name: str, password: str, stop: th
         stored = stored_bootstrap(client, password)
         if stored is not None and stored != collect_shared(layout):
             if any(layout.tls.glob("*.crt")):
-                backup = layout.server / f"tls-{int(time.time())}"
+                backup = _unused(layout.server / f"tls-{int(time.time())}")
                 log.info(f"Cluster reset: backing up certificates directory to {backup}")
                 shutil.copytree(layout.tls, backup)
             log.warning("Updating bootstrap data on disk from datastore")

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +448,18 @@ class Server:
         if self.stop.is_set():
             raise SystemExit(0)
 
+    def insist(self, action: Callable[[], None], patience: float = 60) -> None:
+        """Again while the datastore or the API fails, e.g. because etcd chooses a leader; ``patience`` in seconds."""
+        deadline = time.monotonic() + patience
+        while True:
+            self.alive()
+            try:
+                return action()
+            except (ApiError, etcd.EtcdError, OSError) as problem:
+                if time.monotonic() > deadline:
+                    raise Fatal(str(problem)) from problem
+                time.sleep(0.5)
+
     def reconcile_bootstrap(self, client: etcd.Client) -> None:
         """The datastore decides about what servers share; the first server writes it."""
         mine = collect_shared(self.layout)
@@ -656,7 +669,7 @@ class Server:
                 "etcd.k3s.cattle.io/node-name": self._etcd_name(),
                 "etcd.k3s.cattle.io/node-address": self.spec.addresses[0],
             }
-        join.set_labels(api, self.spec.name, labels, annotations)
+        self.insist(lambda: join.set_labels(api, self.spec.name, labels, annotations))
         log.info(f"Labels and annotations have been set successfully on node: {self.spec.name}")
 
     def run(self) -> None:
@@ -671,7 +684,7 @@ class Server:
                 "kube-scheduler": self.scheduler_arguments(),
             }
             client = self.start_etcd()
-            self.reconcile_bootstrap(client)
+            self.insist(lambda: self.reconcile_bootstrap(client))
             log.info("ETCD server is now running")
             authenticator.serve(self.layout.cred / "passwd")
             self._component("kube-apiserver", arguments["kube-apiserver"])
@@ -679,14 +692,14 @@ class Server:
             self.wait_api(api)
             log.info("Kube API server is now running")
             self.layout.reset_flag.unlink(missing_ok=True)
-            self.free_leases(api, client)
+            self.insist(lambda: self.free_leases(api, client))
             for program, disabled in (
                 ("kube-controller-manager", "disable-controller-manager"),
                 ("kube-scheduler", "disable-scheduler"),
             ):
                 if not self.options.on(disabled):
                     self._component(program, arguments[program])
-            self.publish(api)
+            self.insist(lambda: self.publish(api))
             controllers.start(self)
             self.start_node(api)
             log.info("k3s is up and running")
