@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 
+from piclusterops import sshd
 from piclusterops.baseline import FILES
+from piclusterops.facts import armed, boot
 from piclusterops.facts.snapshot import Query, Snapshot
+from piclusterops.facts.text import decoded, first_line
 from piclusterops.settings import ClusterSettings
 from piclusterops.sysctl import MODULES, PARAMETERS
 
@@ -39,6 +40,13 @@ _CLOUD_INIT = (
     "grep -Eqs '^manage_etc_hosts: *[^ ]*([Tt]rue|yes|on|template|localhost)' /var/lib/cloud/instance/cloud-config.txt "
     "&& echo claims-hosts-file"
 )
+# What sshd makes of its files for root and for the user that pyinfra logs in as, from an address that no file names.
+_SSHD = (
+    'u="${SUDO_USER:-$(id -un)}"; ssh -V 2>&1 | head -n 1; echo "$u"; '
+    f"[ -s {sshd.HOST_KEY} ] && echo yes || echo no; "
+    f"awk '!/^#/ && $5 < {sshd.MODULI_BITS} {{ n++ }} END {{ print n + 0 }}' {sshd.MODULI} || echo 0; "
+    f'for w in root "$u"; do echo "for $w"; sshd -T -C "user=$w,{sshd.STRANGER}"; done'
+)
 
 
 def _users_shell(names: Sequence[str]) -> str:
@@ -66,10 +74,13 @@ def node_query(settings: ClusterSettings) -> Query:
         "time_daemon": f"systemctl is-enabled {' '.join(TIME_DAEMONS)} | grep -xE 'enabled|alias|static'",
         "modules": _MODULES,
         "cloud_init": _CLOUD_INIT,
+        "sshd": _SSHD,
+        armed.PROBE[0]: armed.PROBE[1],
+        **boot.PROBES,
         "users": _users_shell([user.name for user in settings.admin_users]) if settings.admin_users else "",
     }
     return Query(
-        paths=FILES,
+        paths=(*FILES, *sshd.FILES, *boot.FILES),
         packages=wanted_packages(settings),
         sysctls=tuple(PARAMETERS),
         probes=tuple((name, shell) for name, shell in probes.items() if shell),
@@ -79,41 +90,6 @@ def node_query(settings: ClusterSettings) -> Query:
 def wanted_packages(settings: ClusterSettings) -> tuple[str, ...]:
     """The packages of every node, each once."""
     return tuple(sorted({*settings.packages, *settings.extra_packages}))
-
-
-def first_line(snapshot: Snapshot, probe: str) -> str:
-    """The first line of a probe's answer; empty when there is none."""
-    lines = snapshot.probes.get(probe) or [""]
-    return lines[0].strip()
-
-
-def decoded(encoded: str) -> str | None:
-    """The text of a base64 answer; None when it is not UTF-8 text."""
-    try:
-        return b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-
-
-@dataclass(frozen=True)
-class BootFile:
-    """The `cmdline.txt` that the host boots with; `text` is None when it is not UTF-8 text."""
-
-    path: str
-    text: str | None
-
-
-def boot_file(snapshot: Snapshot) -> BootFile | None:
-    """The host's `cmdline.txt`; None on a host that boots in another way."""
-    lines = snapshot.probes.get("cmdline", [])
-    if not lines:
-        return None
-    return BootFile(lines[0], decoded("".join(lines[1:])))
-
-
-def has_memory_cgroup(snapshot: Snapshot) -> bool:
-    """Whether the running kernel has the memory controller (`/proc/cgroups` no longer tells, since Linux 6.12)."""
-    return "memory" in first_line(snapshot, "cgroup_controllers").split()
 
 
 @dataclass(frozen=True)
@@ -139,3 +115,29 @@ def user_states(snapshot: Snapshot) -> dict[str, UserState]:
             name, home, groups, directory, file, keys = fields
             states[name] = UserState(home, tuple(groups.split()), (directory, file), decoded(keys))
     return states
+
+
+@dataclass(frozen=True)
+class SshdState:
+    """The SSH server: its version, who logged in, and what ``sshd -T`` prints for each of two users."""
+
+    version: sshd.Version | None
+    user: str
+    has_host_key: bool
+    weak_moduli: int
+    effective: tuple[tuple[str, ...], ...]
+
+
+def sshd_state(snapshot: Snapshot) -> SshdState | None:
+    """The SSH server as it is; None when it was not understood."""
+    match snapshot.probes.get("sshd", []):
+        case [version, user, key, weak, *rest] if weak.isdigit():
+            sections: list[list[str]] = []
+            for line in rest:
+                if line.startswith("for "):
+                    sections.append([])
+                elif sections:
+                    sections[-1].append(line)
+            effective = tuple(tuple(section) for section in sections)
+            return SshdState(sshd.parse_version(version), user, key == "yes", int(weak), effective)
+    return None

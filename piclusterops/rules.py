@@ -179,6 +179,13 @@ _OWN_ARGUMENTS: dict[str, dict[str, str | None]] = {
 #: What an enable-admission-plugins of one's own must keep: without it nodes could change each other (CIS 1.2.14), and
 #: psa.yaml configures EventRateLimit.
 _ADMISSION_PLUGINS = ("NodeRestriction", "EventRateLimit")
+_SSHD_KEYWORD = re.compile(r"[A-Za-z][A-Za-z0-9]+")
+#: Keywords of sshd_config that can't be given: why, and what to use instead.
+_OWN_SSHD_KEYWORDS = {
+    "allowusers": ("the user that pyinfra logs in as must stay in it", "use admin_users and sshd_users"),
+    "include": ("what another file says can't be checked here", "write its keywords into sshd_options"),
+    "match": ("a block would swallow the lines after it", "put the block into a file of its own in sshd_config.d"),
+}
 _ARGUMENT = re.compile(r"[a-z][a-z0-9-]*=.*")
 _DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -780,6 +787,51 @@ def _is_whole_key(key: str) -> bool:
 
 
 # -- K3s and Kubernetes ------------------------------------------------------------------------------------
+
+
+@rule
+def sshd_user(draft: Draft) -> Iterator[Fault]:
+    """Those who log in are people: root and the system's own users are not let in."""
+    if not draft.usable("sshd_users"):
+        return
+    for name in draft.settings.sshd_users:
+        if name in _SYSTEM_USERS.split() or name.startswith("systemd-"):
+            yield Fault(
+                "sshd_users",
+                literal(name),
+                "a user of the operating system has no business to log in",
+                "list the person in admin_users" + (", with sudo" if name == "root" else ""),
+            )
+
+
+@rule
+def controllers(draft: Draft) -> Iterator[Fault]:
+    """sshd must be able to lock out those who guess, so that not everyone is a controller."""
+    if not draft.usable("controllers"):
+        return
+    for network in draft.settings.controllers or ():
+        if not any(network.subnet_of(private) for private in _PRIVATE_NETWORKS) and network.prefixlen < 16:
+            yield Fault(
+                "controllers",
+                literal(network),
+                "everyone in it could try to log in without end",
+                "list the networks, or the single addresses (203.0.113.7/32), that you run pyinfra from",
+            )
+
+
+@rule
+def sshd_option(draft: Draft) -> Iterator[Fault]:
+    """Options for sshd are single lines, and leave alone what decides about our own way in."""
+    if not draft.usable("sshd_options"):
+        return
+    for keyword, value in draft.settings.sshd_options.items():
+        key = f"sshd_options.{keyword}"
+        if not _SSHD_KEYWORD.fullmatch(keyword):
+            yield Fault(key, shown(key, value), "it is no keyword of sshd_config", "see man sshd_config")
+        elif keyword.lower() in _OWN_SSHD_KEYWORDS:
+            yield Fault(key, shown(key, value), *_OWN_SSHD_KEYWORDS[keyword.lower()])
+        elif not value.strip() or "\n" in value:
+            yield Fault(key, shown(key, value), "a keyword has a value, on one line", "correct it or leave it out")
 
 
 @rule

@@ -156,6 +156,29 @@ class ClusterSettings(_Model):
         20, ge=0, description="Part of `shutdown_grace_s` kept for critical pods, in seconds."
     )
 
+    # Who logs in, and how.
+    sshd_users: tuple[UserName, ...] = Field(
+        (), description="More users that may log in, besides `admin_users` and the user that pyinfra logs in as."
+    )
+    controllers: tuple[IPv4Network, ...] | None = Field(
+        None,
+        description="Networks that pyinfra runs in; sshd does not lock these out after failed logins (OpenSSH 9.8 or "
+        "newer). `lan_cidr` and `vpn_cidr` when it is `None`.",
+    )
+    sshd_tcp_forwarding: Literal["no", "local", "yes"] = Field(
+        "local", description="Which ports people may forward over SSH; a jump host needs `local`."
+    )
+    sshd_banner: str | None = Field(None, description="Text that is shown before a login.")
+    sshd_options: dict[str, str] = Field(
+        default_factory=dict, description="More keywords of `sshd_config`, or other values for those we set."
+    )
+    armed_timeout_s: int = Field(
+        90,
+        ge=15,
+        le=600,
+        description="When a host undoes a change of sshd, firewall or network that was not confirmed, in seconds.",
+    )
+
     time_sync_timeout_s: int = Field(120, ge=1, description="How long to wait for a synchronised clock, in seconds.")
     reboot_timeout_s: int = Field(600, ge=10, description="How long a node may take to come back, in seconds.")
     ready_timeout_s: int = Field(300, ge=10, description="How long a node may take to become Ready, in seconds.")

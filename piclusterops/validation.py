@@ -7,6 +7,7 @@ Two passes: the values, key by key (`VALUE_RULES`, here), then what must hold be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, get_args, get_type_hints
@@ -57,6 +58,7 @@ _PLAIN_WORDS = {
     "int_parsing": "it must be a whole number",
     "int_type": "it must be a whole number",
     "ip_v4_address": "it is no IPv4 address",
+    "ip_v4_network": "it is no IPv4 network (network/prefix, as in 192.168.0.0/24)",
     "mapping_type": "it must be a mapping: {...}",
     "model_type": "it must be a mapping: {...}",
     "string_type": "it must be text in quotes",
@@ -81,13 +83,18 @@ def cluster_from_inventory(inventory: Any) -> Cluster:
     Raises:
         SettingsError: it can't work; lists every fault.
     """
+    return cluster_from_hosts(hosts_of(inventory))
+
+
+def hosts_of(inventory: Any) -> list[HostData]:
+    """The hosts of a pyinfra inventory, those that its file repeats as often as there."""
     # Imported here, so that the rest of this module does not need pyinfra's command line.
     from piclusterops.inventory import repeated_hosts
 
     hosts = [HostData(host.name, tuple(host.groups), host.data.dict()) for host in inventory]
     by_name = {host.name: host for host in hosts}
     repeated = [by_name[name] for name in repeated_hosts(inventory) if name in by_name]
-    return cluster_from_hosts([*hosts, *repeated])
+    return [*hosts, *repeated]
 
 
 def cluster_from_hosts(hosts: Iterable[HostData]) -> Cluster:
@@ -103,6 +110,21 @@ def cluster_from_hosts(hosts: Iterable[HostData]) -> Cluster:
     draft = _draft(listed)
     nodes = tuple(Node(name=node.name, role=node.roles[0], settings=node.settings) for node in draft.nodes)
     return Cluster(settings=draft.settings, nodes=nodes)
+
+
+def readable_cluster(hosts: Iterable[HostData]) -> Cluster:
+    """What can be read of an inventory that has faults: defaults for unusable settings, nodes that are sound.
+
+    For looking at hosts only; what changes them takes `cluster_from_hosts`.
+    """
+    draft = _draft(list(hosts))
+    nodes: dict[str, Node] = {}
+    for node in draft.nodes:
+        if len(node.roles) != 1 or node.address is None:
+            continue
+        with suppress(ValidationError):
+            nodes.setdefault(node.name, Node(name=node.name, role=node.roles[0], settings=node.settings))
+    return Cluster(settings=draft.settings, nodes=tuple(nodes.values()))
 
 
 def find_faults(hosts: Sequence[HostData]) -> list[Fault]:
@@ -359,6 +381,7 @@ EXAMPLES: dict[str, Any] = {
     "address": "192.168.0.121",
     "admin_users": [{"name": "operator", "ssh_keys": ["ssh-ed25519 AAAA... operator"], "sudo": "nopasswd"}],
     "api_names": ["k3s.example.org"],
+    "controllers": ["192.168.0.0/24", "203.0.113.7/32"],
     "extra_packages": ["htop", "tmux"],
     "interface": "eth0",
     "k3s_disable": ["servicelb", "traefik"],
@@ -372,6 +395,9 @@ EXAMPLES: dict[str, Any] = {
     "node_taints": ["dedicated=database:NoSchedule"],
     "registries": {"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.org"]}}},
     "services_cidr": "10.0.1.0/24",
+    "sshd_banner": "Property of Example: authorised users only.",
+    "sshd_options": {"ClientAliveInterval": "300"},
+    "sshd_users": ["backup-pull"],
     "system_reserved": {"cpu": "200m", "memory": "512Mi"},
     "kube_reserved": {"cpu": "200m", "memory": "512Mi"},
     "timezone": "Europe/Vienna",
