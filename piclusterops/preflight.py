@@ -57,23 +57,58 @@ def parse(lines: Sequence[str]) -> HostFacts | None:
         return None
 
 
-def faults(facts: HostFacts, settings: ClusterSettings) -> list[str]:
-    """Why K3s cannot be put on this host, each with what to do; empty when it can."""
-    found: list[str] = []
+@dataclass(frozen=True)
+class Refusal:
+    """Why K3s cannot be put on a host: what was found, why that won't do, and what to do. `text` says all of it."""
+
+    topic: str
+    found: str
+    why: str
+    fix: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text or f"{self.found}, {self.why}: {self.fix}"
+
+
+def refusals(facts: HostFacts, settings: ClusterSettings) -> list[Refusal]:
+    """Why K3s cannot be put on this host; empty when it can."""
+    found: list[Refusal] = []
     if facts.arch not in RELEASES:
         found.append(
-            f"its architecture is {facts.arch}, K3s is installed on {' and '.join(RELEASES)}: use a 64-bit image"
+            Refusal(
+                "architecture",
+                f"its architecture is {facts.arch}",
+                f"K3s is installed on {' and '.join(RELEASES)}",
+                "use a 64-bit image",
+            )
         )
     if facts.os_id not in DISTRIBUTIONS or facts.os_version not in SUITES:
         known = " or ".join(f"{version} ({name})" for version, name in SUITES.items())
-        found.append(f"it runs {facts.os_name}, only Debian and Raspberry Pi OS {known} are known: flash one of these")
+        found.append(
+            Refusal(
+                "system",
+                f"it runs {facts.os_name}",
+                f"only Debian and Raspberry Pi OS {known} are known",
+                "flash one of these",
+            )
+        )
     if facts.memory_mb < settings.min_memory_mb:
         found.append(
-            f"it has {facts.memory_mb} MB of memory, min_memory_mb is {settings.min_memory_mb}: use a larger board"
+            Refusal(
+                "memory",
+                f"it has {facts.memory_mb} MB of memory",
+                f"min_memory_mb is {settings.min_memory_mb}",
+                "use a larger board",
+            )
         )
     if not facts.installed and facts.disk_free_mb < settings.min_disk_mb:
         found.append(
-            f"/var/lib/rancher has {facts.disk_free_mb} MB free, min_disk_mb is {settings.min_disk_mb}: "
-            "make room (sudo apt-get clean; df -h) or use a larger card"
+            Refusal(
+                "disk",
+                f"/var/lib/rancher has {facts.disk_free_mb} MB free",
+                f"min_disk_mb is {settings.min_disk_mb}",
+                "make room (sudo apt-get clean; df -h) or use a larger card",
+            )
         )
     return found
