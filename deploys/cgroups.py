@@ -1,10 +1,11 @@
-"""The memory cgroup, which the Raspberry Pi firmware switches off and K3s needs."""
+"""The memory cgroup alone, for hosts whose other boot settings are somebody else's; `boot` includes it."""
 
 from __future__ import annotations
 
 from pyinfra import host
 from pyinfra.api import deploy
 
+from piclusterops.boot_targets import BootTarget
 from piclusterops.facts import cache
 from piclusterops.facts.node import node_query
 from piclusterops.operations import boot, system
@@ -21,12 +22,14 @@ def cgroups(cluster: Cluster) -> None:
     """
     cache.install()
     settings = cluster.settings
+    targets = {node.name: BootTarget() for node in cluster.nodes}
     query = node_query(settings)
     boot.memory_in_cmdline(name="Ask for the memory cgroup in cmdline.txt", query=query)
     for node in host.loop(cluster.nodes):
-        boot.memory_cgroup(
+        boot.running_state(
             name=f"Reboot {node.name} if it runs without the memory cgroup",
             node=node.name,
+            targets=targets,
             timeout_s=settings.reboot_timeout_s,
             query=query,
         )

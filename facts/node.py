@@ -10,7 +10,7 @@ from piclusterops import sshd
 from piclusterops.baseline import FILES
 from piclusterops.facts import armed, boot
 from piclusterops.facts.snapshot import Query, Snapshot
-from piclusterops.facts.text import decoded, first_line
+from piclusterops.facts.text import decoded
 from piclusterops.settings import ClusterSettings
 from piclusterops.sysctl import MODULES, PARAMETERS
 

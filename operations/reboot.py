@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import gevent
 from paramiko import SSHException
@@ -12,6 +13,8 @@ from pyinfra.api.host import Host
 from pyinfra.connectors.util import clear_askpass_cache
 
 from piclusterops.facts.cache import forget
+from piclusterops.facts.snapshot import Query, Snapshot, parse, script
+from piclusterops.operations.armed import connector_arguments
 
 #: Detached, so that the connection is closed before the host goes down. Without AccuracySec a timer may be a
 #: minute late.
@@ -65,17 +68,31 @@ def wait_for_new_boot(target: Host, old_boot_id: str, timeout_s: float, interval
             raise RebootError(f"no new boot within {timeout_s:.0f} s ({cause})")
 
 
-def read(target: Host, command: str) -> list[str]:
-    """The output lines of a command that needs no privilege.
+def read(target: Host, command: str, **arguments: Any) -> list[str]:
+    """The output lines of a command; `arguments` are pyinfra's for connectors, such as ``_sudo``.
 
     Raises:
         RebootError: the command failed.
         OSError, SSHException: the connection did.
     """
-    done, output = target.run_shell_command(StringCommand(command), _timeout=_ATTEMPT_S)
+    arguments |= {"_timeout": _ATTEMPT_S, "print_output": False, "print_input": False}
+    done, output = target.run_shell_command(StringCommand(command), **arguments)
     if not done:
-        raise RebootError(output.stderr or f"{command} failed")
+        raise RebootError(output.stderr or f"{command.splitlines()[0]} failed")
     return output.stdout_lines
+
+
+def snapshot_after_boot(target: Host, query: Query) -> Snapshot:
+    """What a host answers to a query after `wait_for_new_boot`.
+
+    Raises:
+        RebootError: it could not be read.
+        OSError, SSHException: the connection failed.
+    """
+    try:
+        return parse(read(target, script(query), **connector_arguments(target)))
+    except (KeyError, ValueError) as error:
+        raise RebootError(f"its state could not be read: {error}") from error
 
 
 def _attempt(target: Host) -> str | Exception:

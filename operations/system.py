@@ -15,13 +15,9 @@ from pyinfra.api import StringCommand, operation
 
 from piclusterops import fstab, hosts_file
 from piclusterops.baseline import CLOUD_INIT_FILE, MODULES_FILE, SYSCTL_FILE, cloud_init_cfg, modules_conf, sysctl_conf
-from piclusterops.facts.node import (
-    CLOCK_IS_SYNCHRONISED,
-    CLOUD_INIT_DISABLED,
-    decoded,
-    first_line,
-)
+from piclusterops.facts.node import CLOCK_IS_SYNCHRONISED, CLOUD_INIT_DISABLED
 from piclusterops.facts.snapshot import Query, snapshot_of
+from piclusterops.facts.text import decoded, first_line
 from piclusterops.operations.managed import ManagedFile, refuse, unknown_state, write_file
 from piclusterops.session import ssh_command
 from piclusterops.sysctl import PARAMETERS, drift

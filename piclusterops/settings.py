@@ -41,6 +41,7 @@ _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( .*)?")
 _LABEL_KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_EEPROM_ORDER = re.compile(r"0x[0-9a-f]{1,8}")
 _TAINT = re.compile(r"[^=:\s]+(=[^=:\s]*)?:(NoSchedule|PreferNoSchedule|NoExecute)")
 
 
@@ -62,6 +63,7 @@ SshPublicKey = Annotated[
 LabelKey = Annotated[str, _matching(_LABEL_KEY, "must be a Kubernetes label key: [prefix/]name")]
 LabelValue = Annotated[str, _matching(_LABEL_VALUE, "must be a Kubernetes label value of at most 63 characters")]
 Taint = Annotated[str, _matching(_TAINT, "must look like key=value:NoSchedule")]
+EepromOrder = Annotated[str, _matching(_EEPROM_ORDER, "must be hexadecimal, 0x and at most 8 of 0-9 and a-f: 0xf416")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -156,6 +158,17 @@ class ClusterSettings(_Model):
         20, ge=0, description="Part of `shutdown_grace_s` kept for critical pods, in seconds."
     )
 
+    # What nodes boot with.
+    page_size: Literal["4k", "16k", "keep"] = Field(
+        "4k",
+        description="Size of the kernel's memory pages on a Raspberry Pi 5. Its own 16 KiB break many images "
+        "(`<jemalloc>: Unsupported system page size`); `keep` leaves the choice of the kernel alone.",
+    )
+    swap: Literal["off", "keep"] = Field("off", description="Whether nodes go without swap.")
+    watchdog: bool = Field(
+        True, description="Let the hardware watchdog of a Raspberry Pi restart a node that hangs for 15 seconds."
+    )
+
     # Who logs in, and how.
     sshd_users: tuple[UserName, ...] = Field(
         (), description="More users that may log in, besides `admin_users` and the user that pyinfra logs in as."
@@ -195,6 +208,22 @@ class NodeSettings(_Model):
     node_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="Labels of the Kubernetes node.")
     node_taints: tuple[Taint, ...] = Field((), description="Taints of the Kubernetes node: `key=value:Effect`.")
     interface: str | None = Field(None, description="Interface that carries pod traffic, when not the default one.")
+
+    # What the node boots with.
+    pcie: Literal["keep", "on", "gen3"] = Field(
+        "keep",
+        description="PCIe connector of a Raspberry Pi 5: `on` for an SSD that is no HAT+, `gen3` for the faster mode "
+        "that it is not certified for.",
+    )
+    eeprom_boot_order: EepromOrder | None = Field(
+        None, description="`BOOT_ORDER` of the bootloader: `0xf416` tries NVMe, then SD card, then USB."
+    )
+    eeprom_pcie_probe: bool | None = Field(
+        None, description="`PCIE_PROBE` of the bootloader: `True` finds an NVMe adapter that is no HAT+."
+    )
+    eeprom_power_off_on_halt: bool | None = Field(
+        None, description="`POWER_OFF_ON_HALT` of the bootloader: `True` takes least power when shut down."
+    )
 
     @field_validator("node_labels")
     @classmethod
