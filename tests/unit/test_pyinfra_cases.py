@@ -1,6 +1,7 @@
 """The cases of `tests/facts` and `tests/operations`: one YAML file each, in the format of pyinfra's own tests.
 
-Besides pyinfra-testing's format they may build our objects: `!query {}`, `!snapshot {...}`, `!user {...}`.
+Besides pyinfra-testing's format they may build our objects: `!query {}`, `!snapshot {...}`, `!user {...}`,
+`!settings {...}`.
 All operations run as on the host pi-master, reached as the user pi.
 """
 
@@ -15,8 +16,9 @@ from pyinfra_testing.facts import make_fact_tests
 from pyinfra_testing.operations import make_operation_tests
 
 from piclusterops.baseline import sudoers
+from piclusterops.boot_targets import BootTarget
 from piclusterops.facts.snapshot import PathState, Query, Snapshot, UnitState
-from piclusterops.settings import AdminUser
+from piclusterops.settings import AdminUser, ClusterSettings
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -46,9 +48,20 @@ def _user(loader: yaml.SafeLoader, node: yaml.Node) -> AdminUser:
     return AdminUser(**_mapping(loader, node))
 
 
+def _settings(loader: yaml.SafeLoader, node: yaml.Node) -> ClusterSettings:
+    return ClusterSettings.model_validate(_mapping(loader, node))
+
+
+def _target(loader: yaml.SafeLoader, node: yaml.Node) -> BootTarget:
+    given = _mapping(loader, node)
+    return BootTarget(**given | {"eeprom": tuple(given.get("eeprom", {}).items())})
+
+
 yaml.SafeLoader.add_constructor("!query", _query)
 yaml.SafeLoader.add_constructor("!snapshot", _snapshot)
 yaml.SafeLoader.add_constructor("!user", _user)
+yaml.SafeLoader.add_constructor("!target", _target)
+yaml.SafeLoader.add_constructor("!settings", _settings)
 
 # The harness replaces os.path.isdir and open(): have the template read before.
 sudoers((), "pi")
