@@ -59,7 +59,7 @@ def restart(state: State, host: Host, cluster: Cluster, me: Node) -> bool:
             return fail(host, _explain(cluster, me, watch, seen, waited))
         if time.monotonic() - said >= _SAY_EVERY_S:
             said = time.monotonic()
-            host.log(f"waiting for {waited:.0f} s of {timeout} s: unit {watch.active}, {k3s_causes.redact(seen)}")
+            host.log(f"waiting for {waited:.0f} s of {timeout} s: unit {watch.active}, {k3s_causes.brief(seen)}")
 
 
 @dataclass(frozen=True)

@@ -178,12 +178,18 @@ def diagnose(journal: Sequence[str]) -> Diagnosis:
     for line in ranked:
         for cause in CAUSES:
             if cause.pattern.search(line):
-                return Diagnosis(redact(line), cause)
-    return Diagnosis(redact(ranked[0]) if ranked else "", None)
+                return Diagnosis(brief(line), cause)
+    return Diagnosis(brief(ranked[0]) if ranked else "", None)
 
 
 def redact(text: str) -> str:
-    """The text without tokens, at a readable length."""
+    """The text without tokens."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
+    return text
+
+
+def brief(text: str) -> str:
+    """The text without tokens, at a readable length."""
+    text = redact(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

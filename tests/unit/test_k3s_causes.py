@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from piclusterops.k3s_causes import CAUSES, diagnose, redact
+from piclusterops.k3s_causes import CAUSES, brief, diagnose, redact
 
 SECRET = "0123456789abcdef" * 4
 FATAL = 'time="2026-11-23T15:00:00Z" level=fatal msg="{}"'
@@ -82,10 +82,12 @@ def test_harmless_lines_say_nothing() -> None:
 )
 def test_tokens_are_never_shown(text: str) -> None:
     shown = redact(f"level=fatal {text} end")
+    assert brief(f"level=fatal {text} end") == shown
     assert SECRET not in shown and "hunter2hunter2" not in shown
     assert shown.startswith("level=fatal") and shown.endswith("end")
     assert SECRET not in diagnose([f"level=fatal {text}"]).line
 
 
 def test_long_lines_are_cut() -> None:
-    assert len(redact("x" * 5000)) < 700
+    assert len(brief("x" * 5000)) < 700
+    assert len(redact("x" * 5000)) == 5000
