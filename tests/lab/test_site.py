@@ -222,6 +222,7 @@ def test_the_kubeconfig_works_from_the_controller_under_its_own_context(site: La
     target.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: mine\n"
         "contexts: [{name: mine, context: {cluster: c, user: u}}]\n"
+        "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {}}]\n"
     )
     fetched = subprocess.run(
         [str(Path(sys.executable).with_name("picluster")), "kubeconfig", "--env", "lab", "--file", str(target)],
