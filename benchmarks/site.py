@@ -1,0 +1,13 @@
+"""Our side of the comparison: the parts of ``deploys/site.py`` that ``playbook.yaml`` describes too."""
+
+from pyinfra import inventory
+
+from piclusterops.deploys.base import base
+from piclusterops.deploys.cgroups import cgroups
+from piclusterops.deploys.stop import stop_at_first_failure
+from piclusterops.validation import cluster_from_inventory
+
+stop_at_first_failure()
+cluster = cluster_from_inventory(inventory)
+base(cluster)
+cgroups(cluster)
