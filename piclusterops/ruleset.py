@@ -294,7 +294,7 @@ class _Compiler:
         cells = {kind: openings(self.firewall, self.role, zone, kind) for kind in KINDS}
         lines: list[str] = []
         for kind, opened in cells.items():
-            if opened:
+            if opened and self._matches_from(zone, kind):
                 lines += _block(f"chain {zone}_to_{kind}", self._cell(zone, kind, opened))
         lines += _block(f"chain {zone}_zone", self._kinds(zone, cells))
         if gate := self._gate(zone):
@@ -326,15 +326,16 @@ class _Compiler:
             names = ", ".join(opening.names)
             why = ", ".join(filter(None, (self.firewall.rules[name].comment for name in opening.names)))
             origin = f"rule {names}" + (f": {why}" if why else "")
-            for where in self._wheres(opening.scope, opening.destinations):
+            for where in self._wheres(zone, opening.scope, opening.destinations):
                 yield _statement(f"{where}{_port_match(opening.proto, opening.ports)}", "accept", origin)
         yield self._policy(zone, kind, "")
 
-    def _wheres(self, scope: Scope, nets: Sequence[AnyNetwork]) -> list[str]:
+    def _wheres(self, zone: str, scope: Scope, nets: Sequence[AnyNetwork]) -> list[str]:
         """The matches on addresses: one for each family, or a single empty one when no address matters."""
         if scope == "zone" and not nets:
             return [""]
-        return [where for family in (4, 6) if (where := self._where(scope, nets, family)) is not None]
+        wheres = (self._where(scope, nets, family) for family in self._families_from(zone))
+        return [where for where in wheres if where is not None]
 
     def _where(self, scope: Scope, nets: Sequence[AnyNetwork], family: int) -> str | None:
         """The match on addresses of a family; None when it has none of them."""
@@ -352,12 +353,16 @@ class _Compiler:
     def _kinds(self, zone: str, cells: dict[Kind, tuple[Opening, ...]]) -> Iterator[str]:
         yield f'comment "what comes from zone {zone}, by what it aims at"'
         for kind in ("vip", "pods", "nodeport", "host"):
-            matches = self._kind_matches(kind)
-            for match in dict.fromkeys(matches[family] for family in self._families_from(zone) if family in matches):
+            for match in self._matches_from(zone, kind):
                 if cells[kind]:
                     yield _statement(match, f"goto {zone}_to_{kind}", f"from {zone} to {kind}")
                 else:
                     yield self._policy(zone, kind, match)
+
+    def _matches_from(self, zone: str, kind: Kind) -> list[str]:
+        """The matches on a kind of destination that a packet of a zone can meet."""
+        matches = self._kind_matches(kind)
+        return list(dict.fromkeys(matches[family] for family in self._families_from(zone) if family in matches))
 
     def _kind_matches(self, kind: Kind) -> dict[int, str]:
         """The match on a kind of destination by family."""

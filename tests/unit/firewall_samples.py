@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,4 +137,11 @@ def made(wall: dict[str, Any], roles: Sequence[Role] = ("master", "worker")) -> 
         raise
 
 
-common = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+#: PICLUSTEROPS_EXAMPLES=1000 looks further, at other firewalls each time.
+_examples = os.environ.get("PICLUSTEROPS_EXAMPLES")
+common = settings(
+    max_examples=int(_examples or 40),
+    derandomize=not _examples,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

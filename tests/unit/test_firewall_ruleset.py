@@ -20,6 +20,7 @@ from piclusterops.firewall import (
     Firewall,
     FirewallError,
     decide,
+    home_zone,
     inhabited,
     matrix,
     sources,
@@ -30,7 +31,7 @@ from piclusterops.settings import ROLES, Role
 from piclusterops.zones import GROUPS, KINDS, NODE_PORTS, FirewallSettings
 
 GOLDEN = Path(__file__).parent / "golden" / "firewall"
-KEYWORDS = {"fwd", "drop", "accept", "reject", "input_", "meta", "ct", "fib", "map", "set", "limit", "log", "rule"}
+KEYWORDS = {"fwd", "drop", "accept", "reject", "meta", "ct", "fib", "map", "set", "limit", "log", "rule"}
 
 
 @pytest.mark.parametrize(("name", "role"), RULESETS)
@@ -232,7 +233,8 @@ def member(fw: Firewall, source: str, family: int) -> tuple[str, str] | None:
     if source in GROUPS:
         names = fw.servers if source == "servers" else tuple(sorted(set(fw.nodes) - set(fw.servers)))
         found = [str(address) for name in names for address in fw.nodes[name] if address.version == family]
-        return ("lan9", found[0]) if found else None
+        home = fw.zones[home_zone(fw)]
+        return (home.interfaces[0] if home.strict else "lan9", found[0]) if found else None
     zone = fw.zones[source]
     outside = {4: "203.0.113.9", 6: "2001:db8::9"}[family]
     if zone.interfaces:
