@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from piclusterops import __version__, kubeconfig, lock
+from piclusterops.check_command import check
 from piclusterops.facts.kube import Nodes
 from piclusterops.inventory import InventoryError, environment_path, load_inventory
 from piclusterops.lab.commands import lab as lab_commands
@@ -133,6 +134,7 @@ def lock_command(env: str) -> None:
     click.echo(f"Written to {file}: commit it with the inventory.")
 
 
+main.add_command(check)
 main.add_command(lab_commands)
 
 if __name__ == "__main__":

@@ -1,0 +1,10 @@
+"""Look for what will go wrong, and change nothing: ``pyinfra inventories/prod.py deploys/check.py``.
+
+The same as ``picluster check``, over pyinfra's own connections (so that `--limit` and `--data` count).
+"""
+
+from pyinfra import host
+
+from piclusterops.deploys.report import report_findings
+
+report_findings(host.state)
