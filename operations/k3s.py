@@ -75,38 +75,49 @@ def stage(cluster: Cluster) -> Any:
         yield refuse(f"{host.name}: there is no K3s for {facts.arch}. Use a 64-bit image")
         return
     try:
-        wanted = _wanted(cluster.settings, release, remember=host.state.is_executing)
+        wanted = _wanted(cluster.settings, release)
+        present = {
+            place: entry
+            for place, entry in wanted.items()
+            if entry.sha256 in {_sha256(snapshot, place), _sha256(snapshot, STAGED if place == BINARY else place)}
+        }
+        if host.state.is_executing:
+            _remember(cluster.settings, *present.values())
     except ArtefactError as error:
         yield refuse(f"{host.name}: {error}")
         return
-    for path, entry in wanted.items():
-        staged = STAGED if path == BINARY else path
-        if not any(
-            place in snapshot.paths and snapshot.paths[place].sha256 == entry.sha256 for place in (path, staged)
-        ):
-            yield FunctionCommand(_upload, (cluster.settings, entry, staged), {})
-            continue
-        host.noop(f"{entry.file} {entry.version} is there")
+    for place, entry in wanted.items():
+        if place in present:
+            host.noop(f"{entry.file} {entry.version} is there")
+        else:
+            yield FunctionCommand(_upload, (cluster.settings, entry, STAGED if place == BINARY else place), {})
 
 
-def _wanted(settings: ClusterSettings, release: Release, remember: bool) -> dict[str, lock.LockEntry]:
-    """Path on the host to the artefact that belongs there; `remember` records a digest's first use.
+def _wanted(settings: ClusterSettings, release: Release) -> dict[str, lock.LockEntry]:
+    """Path on the host to the artefact that belongs there.
 
     Raises:
-        ArtefactError: a digest is not known, or differs from the one recorded.
+        ArtefactError: a digest is not known.
     """
     files = {BINARY: release.binary}
     if settings.airgap_images:
         files[f"{IMAGES_DIR}/{release.images}"] = release.images
     path = lock.lock_path(settings)
-    entries = {
+    return {
         place: lock.expected(settings.k3s_mirror, settings.k3s_version, release, file, path)
         for place, file in files.items()
     }
-    if remember:
-        for entry in lock.write(path, entries.values()):
-            host.log(f"{entry.file} {entry.version} is pinned in {path} from now on")
-    return entries
+
+
+def _remember(settings: ClusterSettings, *entries: lock.LockEntry) -> None:
+    """Record the first use of digests, once files that have them were seen.
+
+    Raises:
+        ArtefactError: a digest differs from the one recorded.
+    """
+    path = lock.lock_path(settings)
+    for entry in lock.write(path, entries):
+        host.log(f"{entry.file} {entry.version} is pinned in {path} from now on")
 
 
 def wanted_binary(settings: ClusterSettings, facts: preflight.HostFacts) -> str:
@@ -115,23 +126,25 @@ def wanted_binary(settings: ClusterSettings, facts: preflight.HostFacts) -> str:
     Raises:
         ArtefactError: it is not known.
     """
-    return _wanted(settings, RELEASES[facts.arch], remember=False)[BINARY].sha256
+    return _wanted(settings, RELEASES[facts.arch])[BINARY].sha256
 
 
 def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.LockEntry, dest: str) -> bool:
     """Upload as the login user into a private directory; the copy that root makes is the one that is verified."""
     arguments = privileges(host)
+    path = lock.lock_path(settings)
     try:
         source = artefacts.fetch(
             settings.k3s_mirror,
             entry.version,
             entry.file,
             entry.sha256,
-            str(lock.lock_path(settings)),
+            authority=str(path) if entry.key in lock.read(path) else entry.source,
             progress=lambda done, size: host.log(
                 f"{entry.file}: {done >> 20} of {(size or 0) >> 20 or '?'} MB fetched"
             ),
         )
+        _remember(settings, entry)
     except ArtefactError as error:
         return fail(host, f"{host.name}: {error}")
     ok, output = run_quietly(host, 'umask 077; d="$HOME/.cache/piclusterops"; mkdir -p "$d" && cd "$d" && pwd', {})

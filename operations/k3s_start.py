@@ -109,9 +109,8 @@ def _seen_ready(state: State, cluster: Cluster, me: Node, since: int) -> str:
 
 def _explain(cluster: Cluster, me: Node, watch: _Watch, seen: str, waited: float) -> str:
     unit, first = unit_name(me), cluster.first_server
-    lines = [
-        f"{me.name}: K3s is not Ready after {waited:.0f} s: {seen} (unit {watch.active}, {watch.restarts} restarts)"
-    ]
+    unit_state = f"unit {watch.active}, {watch.restarts} restarts"
+    lines = [f"{me.name}: K3s is not Ready after {waited:.0f} s: {k3s_causes.brief(seen)} ({unit_state})"]
     if watch.diagnosis.line:
         lines.append(f"journal: {watch.diagnosis.line}")
     lines.append(watch.diagnosis.advice(me.name, unit, first.name, first.address))

@@ -10,8 +10,6 @@ from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.host import Host
 from pyinfra.connectors.util import CommandOutput
 
-from piclusterops import k3s_causes
-
 #: To be held while a host other than the current one is asked: sshd allows ten sessions on a connection.
 peer_guard = BoundedSemaphore(1)
 
@@ -36,5 +34,5 @@ def run_quietly(
 
 
 def fail(target: Host, reason: str) -> bool:
-    target.log_styled(k3s_causes.redact(reason), fg="red")
+    target.log_styled(reason, fg="red")
     return False

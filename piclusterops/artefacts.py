@@ -155,8 +155,9 @@ def _download(where: str, target: Path, digest: str, authority: str, progress: P
             os.fsync(sink.fileno())
         if found != digest:
             raise ArtefactError(
-                f"{where} has SHA-256 {found}, but {authority} says {digest}. It is not installed. "
-                "Find out which of the two is right before anything else; a release never changes"
+                f"{where} has SHA-256 {found}, but {authority} says {digest}: it is not installed. "
+                "Next: picluster lock, which compares the lock file with the release's checksum file; "
+                "if they agree, the mirror's file is damaged"
             )
         temporary.replace(target)
     finally:
