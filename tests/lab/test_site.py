@@ -172,7 +172,9 @@ def test_bare_hosts_become_a_cluster_and_no_secret_is_seen(site: Lab) -> None:
 
 
 def test_no_secret_is_in_a_file_of_the_controller(site: Lab) -> None:
-    patterns = "\n".join(secrets_of(site)) + "\n"
+    secrets = secrets_of(site)
+    assert len(secrets) == 6
+    patterns = "\n".join(secrets) + "\n"
     places = [str(cache_root() / "lab"), str(cache_root() / "artefacts"), str(REPOSITORY), "/tmp"]
     hits = subprocess.run(
         ["grep", "-rlF", "-f", "-", "--exclude-dir=.git", "--exclude-dir=.venv", *places],
