@@ -1,6 +1,7 @@
-"""Look for what will go wrong, and change nothing: ``pyinfra inventories/prod.py deploys/check.py``.
+"""Look for what will go wrong, and change nothing: ``pyinfra -y inventories/prod.py deploys/check.py``.
 
-The same as ``picluster check``, over pyinfra's own connections (so that `--limit` and `--data` count).
+The same as ``picluster check``, over pyinfra's own connections (so that `--limit` and `--data` count);
+`-y` because there is nothing to confirm.
 """
 
 from pyinfra import host

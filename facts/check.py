@@ -142,7 +142,7 @@ def check_script(query: Query) -> str:
         f'echo "{REPORT_MARK}begin $(date +%s.%N)"; s={inner}\n'
         f'if [ "$(id -u)" -eq 0 ]; then echo "{REPORT_MARK}sudo root"; sh -c "$s"\n'
         f'elif e=$(LC_ALL=C sudo -n sh -c true 2>&1); then echo "{REPORT_MARK}sudo yes"; sudo -n sh -c "$s"\n'
-        f'else printf \'{REPORT_MARK}sudo no %s\\n\' "$(printf %s "$e" | tail -n 1)"; sh -c "$s"; fi\n'
+        f'else printf "%s\\n" "{REPORT_MARK}sudo no $(printf %s "$e" | tail -n 1)"; sh -c "$s"; fi\n'
         f'echo "{REPORT_MARK}end $(date +%s.%N)"'
     )
 

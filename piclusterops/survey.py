@@ -34,6 +34,8 @@ from piclusterops.validation import find_faults, hosts_of, readable_cluster
 
 #: Everything on a host is bounded far below; a host whose disk hangs answers never.
 _ANSWER_S = 60
+#: For the TCP connection alone, in a LAN.
+_CONNECT_S = 5
 _KNOWN_HOSTS = "~/.ssh/known_hosts"
 
 
@@ -52,9 +54,11 @@ def check_inventory(inventory: Inventory, site: str, only: Sequence[str] = ()) -
     # pyinfra makes nothing of SSH data of a wrong type, and would say so of the first host only.
     if any(fault.key.startswith("ssh_") for fault in faults):
         nodes = []
+    if not nodes:
+        return _judged(cluster, findings, [])
     findings += _controller_findings([inventory.get_host(node.name) for node in nodes])
     with _quiet(), _known_hosts_kept([inventory.get_host(node.name) for node in nodes]) as commands:
-        state = State(inventory, Config())
+        state = State(inventory, Config(CONNECT_TIMEOUT=_CONNECT_S))
         with ctx_state.use(state):
             state.set_stage(StateStage.Connect)
             state.set_stage(StateStage.Prepare)
