@@ -261,6 +261,14 @@ systemctl is-enabled -q {BOOT_UNIT} || systemctl enable -q {BOOT_UNIT} || exit 1
 systemctl is-enabled -q {BOOT_UNIT} && sync -f /etc && : >whole"""
 
 
+def _rollback_command(change: ArmedChange, token: str) -> str:
+    """Shell that undoes a change, in a unit of its own for the same reason as `_apply_command`."""
+    return (
+        f"systemd-run --quiet --wait --pipe --collect --unit=piclusterops-undo-{token}-{secrets.token_hex(2)} "
+        f"{TOOL} rollback {change.name} {token} </dev/null"
+    )
+
+
 def _apply_command(change: ArmedChange, token: str) -> str:
     """Shell that applies a change in a unit of its own: it goes on when the connection, or sudo's terminal, goes."""
     return (
@@ -441,8 +449,7 @@ def _until(end: float, attempt: Callable[[], T], patient: bool = False) -> T:
 
 def _undo(host: Host, change: ArmedChange, token: str, due: float, cause: str) -> bool:
     """Have the change undone, see to it that it is, and report; returns True if it turns out to be confirmed."""
-    unit = f"piclusterops-rollback-{change.name}.service"
-    command = f"systemctl start {unit} 2>/dev/null || {TOOL} rollback {change.name}"
+    command = _rollback_command(change, token)
     with suppress(ArmedError):
         _run(_open(host), command, _CONNECT_S)
     try:
@@ -467,7 +474,7 @@ def _outcome(host: Host, change: ArmedChange, token: str) -> tuple[NewConnection
     """
     connection = NewConnection(host)
     try:
-        connection.run(f"{TOOL} rollback {change.name}", _ROLLBACK_S)
+        connection.run(_rollback_command(change, token), _ROLLBACK_S)
         end = time.monotonic() + _FOLLOW_S
         while True:
             outcome = connection.run(f"{TOOL} verify {change.name} {token}").stdout.split("\n")

@@ -146,6 +146,16 @@ def test_an_unconfirmed_change_is_undone(host: ArmedHost, word: str, at_boot: st
     assert host.as_before
 
 
+def test_a_command_that_arrives_late_does_not_undo_a_later_change_of_the_same_name(host: ArmedHost) -> None:
+    host.arm()
+    host.tool("apply", "thing", TOKEN)
+    assert host.tool("rollback", "thing", "8899aabbccddeeff").returncode == 0
+    assert host.pending == ["thing"]
+    assert not host.as_before
+    assert host.tool("rollback", "thing", TOKEN).returncode == 0
+    assert host.as_before
+
+
 def test_a_rollback_that_was_cut_off_is_finished_by_the_next(host: ArmedHost) -> None:
     """The power goes after one of the two files was restored, while the other's copy was being written."""
     host.arm()
