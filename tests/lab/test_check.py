@@ -143,6 +143,27 @@ def test_sudo_that_asks_for_a_password_is_an_error_and_the_rest_is_still_looked_
     assert {"host", "K3s", "unknown"} <= {finding["topic"] for finding in found}
 
 
+def test_a_host_key_that_is_new_is_shown_and_not_remembered(bare: Lab, tmp_path: Path) -> None:
+    fleet, master = bare.fleet, bare.fleet.host("pi-master")
+    data = {
+        "ssh_hostname": master.address,
+        "ssh_user": "pi",
+        "ssh_key": fleet.ssh_key,
+        "ssh_known_hosts_file": str(tmp_path / "known_hosts"),
+        "lan_cidr": fleet.subnet,
+        "k3s_mirror": fleet.mirror,
+        "k3s_version": fleet.k3s_version,
+        "lock_file": str(tmp_path / "new.lock"),
+    }
+    (tmp_path / "new.py").write_text(f"master = [('pi-master', {data!r})]\n")
+    found = findings(bare, "--env", str(tmp_path / "new.py"))
+    key = out(bare, "pi-master", "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+    assert [finding["found"] for finding in found if finding["topic"] == "ssh"] == [
+        f"its host key is new to this controller: ssh-ed25519 {key}"
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["new.py"]
+
+
 def test_a_host_that_is_off_is_a_finding_and_the_others_are_asked(bare: Lab) -> None:
     bare.power_cut("pi-worker-1")
     try:

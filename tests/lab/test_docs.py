@@ -28,6 +28,10 @@ RUN = (
     "picluster lock --env lab",
     "picluster kubeconfig --env lab",
     "picluster status --env lab",
+    "picluster check --env lab",
+    "picluster check --env lab --json",
+    "picluster check --env lab --host pi-worker-1 --host pi-worker-2",
+    "pyinfra -y inventories/lab.py deploys/check.py",
     "picluster lab status",
 )
 #: Run by these tests themselves, or by being these tests.
