@@ -29,7 +29,7 @@ from piclusterops.networks import (
     pod_addresses,
     prefix_for_nodes,
 )
-from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, ClusterSettings, NodeSettings, Role
+from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, ClusterSettings, NodeSettings, Role, Vlan
 
 
 @dataclass(frozen=True)
@@ -642,6 +642,72 @@ def interface_name(draft: Draft) -> Iterator[Fault]:
             'interface = "eth0" (see ip -br link on the node), or leave it out',
             node.name,
         )
+
+
+@rule
+def static_address(draft: Draft) -> Iterator[Fault]:
+    """A node that sets its address itself has what DHCP would tell it: a router of the LAN, and name servers."""
+    for node in draft.nodes:
+        settings = node.settings
+        keys = ("static_address", "gateway", "dns", "address")
+        if not settings.static_address or not node.unusable.isdisjoint(keys) or not draft.usable("lan_cidr"):
+            continue
+        lan = draft.settings.lan_cidr
+        owner = next((other.name for other in draft.nodes if other.address == settings.gateway), None)
+        first = lan.network_address + 1
+        if settings.gateway is None or not settings.dns:
+            missing = [key for key in ("gateway", "dns") if not getattr(settings, key)]
+            why = f"without DHCP nobody tells the node its {_and(missing)}"
+            fix = f'gateway = "{first}", dns = ["{first}"], or leave out static_address and reserve the address'
+            yield Fault("static_address", "True", why, fix, node.name)
+        elif settings.gateway not in lan:
+            why = f"it is not in lan_cidr {lan}, so the node could not reach it"
+            yield Fault("gateway", literal(settings.gateway), why, f'gateway = "{first}"', node.name)
+        elif owner or settings.gateway in (lan.network_address, lan.broadcast_address):
+            why = f"it is the address of {owner}" if owner else f"it is no address that a router can have in {lan}"
+            yield Fault("gateway", literal(settings.gateway), why, "use the address of the LAN's router", node.name)
+
+
+@rule
+def vlan(draft: Draft) -> Iterator[Fault]:
+    """A VLAN is a network of its own, with an address of its own for every node."""
+    seen: dict[tuple[str, object], str] = {}
+    for node in draft.nodes:
+        for name, given in node.settings.vlans.items() if "vlans" not in node.unusable else ():
+            problem = _vlan_problem(draft, name, given)
+            for what, value in (("id", given.id), ("address", given.address.ip)):
+                first = seen.setdefault((f"{node.name} {what}" if what == "id" else what, value), f"{node.name} {name}")
+                if problem is None and first != f"{node.name} {name}":
+                    problem = f"{what} {value} is that of {first} already", f"give it an {what} of its own"
+            if problem:
+                text = literal({"id": given.id, "address": str(given.address)})
+                yield Fault(f"vlans.{name}", text, *problem, node.name)
+
+
+def _vlan_problem(draft: Draft, name: str, given: Vlan) -> tuple[str, str] | None:
+    """Why a VLAN's address can't work, and what to write."""
+    network, address = given.address.network, given.address.ip
+    services = draft.networks().get("services_cidr")
+    if network.prefixlen > 30:
+        return "an address without the prefix length of its network reaches nobody", f'"address": "{address}/24"'
+    if address in (network.network_address, network.broadcast_address):
+        return (
+            f"no node can have the first or last address of {network}",
+            f'"address": "{address + 1}/{network.prefixlen}"',
+        )
+    if name == "services" and services and network != services:
+        inside = services.network_address + (int(address) & 0xFF if services.prefixlen <= 24 else 1)
+        return (
+            f"it is not in services_cidr {services}, the network of the published services",
+            f'"address": "{inside}/{services.prefixlen}", or services_cidr = "{network}"',
+        )
+    for key, other in draft.networks().items():
+        if other.overlaps(network) and (key, name) != ("services_cidr", "services"):
+            return f"it overlaps {key} {other}, which is another network", "use a network that nothing else uses"
+    pool = draft.pool()
+    if pool and address in pool:
+        return f"MetalLB would give this address, of metallb_pool {pool}, to a service", "use one outside the pool"
+    return None
 
 
 @rule

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -91,6 +91,13 @@ class Reservation(_Model):
 
     cpu: str = Field("100m", pattern=r"^\d+m?$", description="CPU, in Kubernetes units.")
     memory: str = Field("256Mi", pattern=r"^\d+[KMG]i$", description="Memory, in Kubernetes units.")
+
+
+class Vlan(_Model):
+    """A VLAN that a node is in, tagged on the interface of its LAN."""
+
+    id: int = Field(ge=1, le=4094, description="Number of the VLAN, as the switch has it.")
+    address: IPv4Interface = Field(description="Address of the node in it, with the prefix length of its network.")
 
 
 class ClusterSettings(_Model):
@@ -208,6 +215,19 @@ class NodeSettings(_Model):
     node_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="Labels of the Kubernetes node.")
     node_taints: tuple[Taint, ...] = Field((), description="Taints of the Kubernetes node: `key=value:Effect`.")
     interface: str | None = Field(None, description="Interface that carries pod traffic, when not the default one.")
+
+    # How the node is addressed.
+    static_address: bool = Field(
+        False,
+        description="Set `address` on the node itself, instead of having a DHCP server always give it this address, "
+        "which is simpler.",
+    )
+    gateway: IPv4Address | None = Field(None, description="Router of the LAN; needed with `static_address`.")
+    dns: tuple[IPv4Address, ...] = Field((), description="Name servers; needed with `static_address`.")
+    vlans: dict[DnsLabel, Vlan] = Field(
+        default_factory=dict,
+        description="VLANs the node is in, by a name of your own; `services` is the one of `services_cidr`.",
+    )
 
     # What the node boots with.
     pcie: Literal["keep", "on", "gen3"] = Field(

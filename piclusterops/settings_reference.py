@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pyinfra.connectors.ssh import connector_data_meta
 
 from piclusterops.faults import literal
-from piclusterops.settings import AdminUser, ClusterSettings, NodeSettings, Reservation
+from piclusterops.settings import AdminUser, ClusterSettings, NodeSettings, Reservation, Vlan
 from piclusterops.validation import EXAMPLES, SSH_KEYS
 
 _INTRODUCTION = """\
@@ -46,7 +46,11 @@ A setting of the cluster must come out the same for every host, so it belongs in
 like the inventory. Networks are written `network/prefix`, as text.
 """
 
-_PARTS: Mapping[type[BaseModel], str] = {AdminUser: "Parts of an admin user", Reservation: "Parts of a reservation"}
+_PARTS: Mapping[type[BaseModel], str] = {
+    AdminUser: "Parts of an admin user",
+    Reservation: "Parts of a reservation",
+    Vlan: "Parts of a VLAN",
+}
 
 
 def reference() -> str:
@@ -139,6 +143,7 @@ def _words(kind: Any) -> str:
         int: "whole number",
         str: "text",
         IPv4Address: "IPv4 address, as text",
+        IPv4Interface: "IPv4 address/prefix, as text",
         IPv4Network: "IPv4 network, as text",
         Any: "anything",
     }

@@ -19,7 +19,7 @@ from pyinfra.connectors.ssh import ConnectorData
 from piclusterops.faults import Fault, SettingsError, closest, literal, shown
 from piclusterops.networks import HostBitsError, parse_network
 from piclusterops.rules import RULES, Draft, NodeDraft
-from piclusterops.settings import AdminUser, Cluster, ClusterSettings, Node, NodeSettings, Reservation
+from piclusterops.settings import AdminUser, Cluster, ClusterSettings, Node, NodeSettings, Reservation, Vlan
 
 CLUSTER_KEYS = tuple(ClusterSettings.model_fields)
 NODE_KEYS = tuple(NodeSettings.model_fields)
@@ -58,6 +58,7 @@ _PLAIN_WORDS = {
     "int_parsing": "it must be a whole number",
     "int_type": "it must be a whole number",
     "ip_v4_address": "it is no IPv4 address",
+    "ip_v4_interface": "it is no IPv4 address with the prefix length of its network",
     "ip_v4_network": "it is no IPv4 network (network/prefix, as in 192.168.0.0/24)",
     "mapping_type": "it must be a mapping: {...}",
     "model_type": "it must be a mapping: {...}",
@@ -352,6 +353,7 @@ def _parts(key: str) -> list[str]:
         "admin_users": AdminUser,
         "system_reserved": Reservation,
         "kube_reserved": Reservation,
+        "vlans": Vlan,
     }
     return list(models[key].model_fields)
 
@@ -381,8 +383,13 @@ EXAMPLES: dict[str, Any] = {
     "address": "192.168.0.121",
     "admin_users": [{"name": "operator", "ssh_keys": ["ssh-ed25519 AAAA... operator"], "sudo": "nopasswd"}],
     "api_names": ["k3s.example.org"],
+    "dns": ["192.168.0.1"],
+    "eeprom_boot_order": "0xf416",
+    "eeprom_pcie_probe": True,
+    "eeprom_power_off_on_halt": True,
     "controllers": ["192.168.0.0/24", "203.0.113.7/32"],
     "extra_packages": ["htop", "tmux"],
+    "gateway": "192.168.0.1",
     "interface": "eth0",
     "k3s_disable": ["servicelb", "traefik"],
     "kube_apiserver_args": ["event-ttl=2h"],
@@ -395,12 +402,14 @@ EXAMPLES: dict[str, Any] = {
     "node_taints": ["dedicated=database:NoSchedule"],
     "registries": {"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.org"]}}},
     "services_cidr": "10.0.1.0/24",
+    "static_address": True,
     "sshd_banner": "Property of Example: authorised users only.",
     "sshd_options": {"ClientAliveInterval": "300"},
     "sshd_users": ["backup-pull"],
     "system_reserved": {"cpu": "200m", "memory": "512Mi"},
     "kube_reserved": {"cpu": "200m", "memory": "512Mi"},
     "timezone": "Europe/Vienna",
+    "vlans": {"services": {"id": 10, "address": "10.0.1.121/24"}},
     "vpn_cidr": "10.8.0.0/24",
 }
 
