@@ -88,9 +88,8 @@ NODE_PORT_RANGES = st.integers(0, 5).map(lambda low: f"{30000 + low}-{30003 + lo
 def rule(draw: st.DrawFn) -> dict[str, Any]:
     to = draw(st.sampled_from(KINDS))
     proto = draw(st.sampled_from(["tcp", "udp", "tcp+udp", *(["icmp"] if to in ("vip", "pods") else [])]))
-    origins = draw(
-        st.lists(st.sampled_from([*NAMES, "management", "pods", *GROUPS]), min_size=1, max_size=3, unique=True)
-    )
+    names = [*NAMES, "management", "pods", *GROUPS]
+    origins = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
     ports = draw(st.lists(NODE_PORT_RANGES if to == "nodeport" else HOST_PORTS, min_size=1, max_size=3))
     narrow = st.sampled_from([(), ("192.168.0.201/32",), ("192.168.0.200/29",), ("192.168.0.200/31", "fd00:9::1/128")])
     rate = draw(st.sampled_from([None, {"connections": 3}])) if proto != "icmp" else None
@@ -104,6 +103,18 @@ def rule(draw: st.DrawFn) -> dict[str, Any]:
         "rate": rate,
         "comment": draw(st.sampled_from(["", "why not"])),
     }
+
+
+@st.composite
+def crowded(draw: st.DrawFn) -> dict[str, Any]:
+    """Firewalls whose rules meet in few places, where one can cover another."""
+    origins = st.lists(st.sampled_from(["management", "vpn", *GROUPS]), min_size=1, max_size=2, unique=True)
+    nets = st.sampled_from([(), ("192.168.0.201/32",), ("192.168.0.200/29",)])
+    to_host = st.fixed_dictionaries({"from": origins, "ports": HOST_PORTS})
+    to_vip = st.fixed_dictionaries({"from": origins, "ports": HOST_PORTS, "to": st.just("vip"), "destinations": nets})
+    rules = draw(st.lists(st.one_of(to_host, to_vip), min_size=3, max_size=6))
+    policies = {zone: {"vip": "drop"} for zone in ("management", "vpn")}
+    return {"rules": {f"r{place}": each for place, each in enumerate(rules)}, "policies": policies}
 
 
 @st.composite

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from firewall_samples import CLUSTERS, EVERYTHING, RULESETS, build, common, firewalls, made
+from firewall_samples import CLUSTERS, EVERYTHING, RULESETS, build, common, crowded, firewalls, made
 from hypothesis import given
 from hypothesis import strategies as st
 from nft_table import Packet, Table, fate
@@ -97,7 +98,7 @@ def covers(one: Opening, other: Opening) -> bool:
 
 
 @common
-@given(firewalls(), st.sampled_from(ROLES))
+@given(st.one_of(crowded(), firewalls()), st.sampled_from(ROLES))
 def test_no_rule_shadows_another(wall: dict[str, Any], role: Role) -> None:
     fw = made(wall)
     for zone in inhabited(fw):
@@ -105,6 +106,41 @@ def test_no_rule_shadows_another(wall: dict[str, Any], role: Role) -> None:
             for one, other in combinations(openings(fw, role, zone, kind), 2):
                 assert not covers(one, other), (one, other)
                 assert not covers(other, one), (other, one)
+
+
+@common
+@given(crowded(), st.sampled_from(ROLES))
+def test_crowded_rules_do_what_the_matrix_says(wall: dict[str, Any], role: Role) -> None:
+    assert compare(made(wall), role) > 100
+
+
+def test_rules_that_overlap_become_lines_apart() -> None:
+    rules = {
+        "wide": {"from": "management", "ports": "8000-8100"},
+        "peers": {"from": "nodes", "ports": ["8050", "8090-8110"]},
+        "again": {"from": "nodes", "ports": "8105-8120"},
+        "chiefs": {"from": "servers", "ports": "8100-8200"},
+    }
+    lines = [
+        (opening.scope, opening.ports, opening.names)
+        for opening in openings(build(["master", "worker"], {"rules": rules}), "worker", "management", "host")
+        if {*opening.names} & {*rules}
+    ]
+    assert lines == [
+        ("servers", ((8121, 8200),), ("chiefs",)),
+        ("nodes", ((8101, 8104),), ("peers",)),
+        ("nodes", ((8105, 8110),), ("again", "peers")),
+        ("nodes", ((8111, 8120),), ("again",)),
+        ("zone", ((8000, 8100),), ("wide",)),
+    ]
+
+
+def test_a_zone_that_may_not_be_routed_is_stopped_before_an_unknown_address_is_rewritten() -> None:
+    """An external address of a service that the firewall does not know: after DNAT it would look let in."""
+    table = Table.of(compile_ruleset(CLUSTERS["four"], "master"))
+    outside = Packet(4, "eth0", "", "203.0.113.9", "192.168.0.77", "unicast", "tcp", 443)
+    assert table.hook("prerouting", outside) == "drop"
+    assert table.hook("prerouting", replace(outside, iif="cni0")) == "accept"
 
 
 @common
