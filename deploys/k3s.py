@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyinfra import host
 from pyinfra.api import deploy
 
+from piclusterops.facts import cache
 from piclusterops.operations import k3s as operations
 from piclusterops.operations import kube
 from piclusterops.settings import Cluster
@@ -17,6 +18,7 @@ def k3s(cluster: Cluster) -> None:
     It must be called from the same source line for every host: pyinfra tells operations apart by line numbers,
     and every host has to take part in the turn of every node (see `operations.k3s.activate`).
     """
+    cache.install()
     operations.stage(name="Stage the K3s release", cluster=cluster)
     for server in host.loop(cluster.servers):
         operations.activate(name=f"Run K3s on {server.name}", cluster=cluster, node=server.name)

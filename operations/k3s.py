@@ -154,7 +154,8 @@ def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.Loc
     host.log(f"uploading {entry.file} {entry.version} ({source.stat().st_size / 1e6:.1f} MB)")
     if not host.put_file(str(source), uploaded, print_output=False, print_input=False):
         return fail(host, f"{host.name}: {entry.file} could not be uploaded. Try: ssh {host.name} df -h /home")
-    ok, output = run_quietly(host, install_upload(uploaded, entry.sha256, dest), arguments)
+    mode = "755" if dest == STAGED else "644"
+    ok, output = run_quietly(host, install_upload(uploaded, entry.sha256, dest, mode), arguments)
     if not ok:
         return fail(
             host,
@@ -164,14 +165,17 @@ def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.Loc
     return True
 
 
-def install_upload(uploaded: str, digest: str, dest: str) -> str:
-    """Shell that moves an upload to its place: root's own copy is verified, then renamed."""
+def install_upload(uploaded: str, digest: str, dest: str, mode: str = "644") -> str:
+    """Shell that moves an upload to its place: root's own copy is verified, then renamed.
+
+    A copy that a power cut left behind is removed first: the next one would not take its name.
+    """
     source, target = quote(uploaded), quote(dest)
     return (
-        f'd=$(dirname {target}); umask 077; mkdir -p "$d" && t=$(mktemp {target}.XXXXXX) && '
+        f'd=$(dirname {target}); mkdir -p "$d" && rm -f {target}.?????? && umask 077 && t=$(mktemp {target}.XXXXXX) && '
         f'trap \'rm -f "$t" {source}\' EXIT && cat {source} >"$t" && '
         f"printf '%s  %s\\n' {digest} \"$t\" | sha256sum -c --status && "
-        f'chown 0:0 "$t" && chmod 755 "$t" && sync "$t" && mv -f "$t" {target}'
+        f'chown 0:0 "$t" && chmod {mode} "$t" && sync "$t" && mv -f "$t" {target}'
     )
 
 

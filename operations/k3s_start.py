@@ -100,7 +100,7 @@ def _seen_ready(state: State, cluster: Cluster, me: Node, since: int) -> str:
     node = next((node for node in api.nodes if node.name == me.name), None)
     if node is None:
         return "the node has not registered"
-    if not node.ready or not node.heartbeat or timestamp(node.heartbeat) < since:
+    if not node.ready or not node.heartbeat or timestamp(node.heartbeat) <= since:
         return f"the node is not Ready: {node.reason or 'no reason given'}"
     if node.version != cluster.settings.k3s_version:
         return f"the node still reports {node.version}"
