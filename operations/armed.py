@@ -296,7 +296,8 @@ def apply_armed(state: State, host: Host, change: ArmedChange) -> bool:
         _settle(host, change)
         _arm(host, change, token)
     except ArmedError as error:
-        _report(host, f"{change.name}: nothing was changed: {error}", "and run this again")
+        look = f"mend that, and run this again. To look at the host: {ssh_command(host)}"
+        _report(host, f"{change.name}: nothing was changed: {error}", look)
         return False
     finally:
         forget(host)
@@ -459,7 +460,7 @@ def _undo(host: Host, change: ArmedChange, token: str, due: float, cause: str) -
         _report(
             host,
             f"{change.name}: {cause}. It should have undone the change by itself, and can't be reached: {error}",
-            "or look at its screen or serial console, and restart it: at boot it undoes what was not confirmed",
+            f"{ssh_command(host)}, or go to its screen and restart it: at boot it undoes what was not confirmed",
         )
         return False
     _adopt(host, connection)
@@ -487,7 +488,7 @@ def _outcome(host: Host, change: ArmedChange, token: str) -> tuple[NewConnection
 
 
 def _reported(host: Host, change: ArmedChange, cause: str, outcome: list[str]) -> bool:
-    journal = f"sudo journalctl -b -u 'piclusterops-*-{change.name}*'"
+    journal = f"{ssh_command(host)} sudo journalctl -b -u 'piclusterops-*-{change.name}*'"
     if outcome == ["undone"]:
         _report(host, f"{change.name}: {cause}. The change was undone: the host is as before", journal)
     elif outcome[0] == "undone":
@@ -508,4 +509,4 @@ def _text(answer: Answer) -> str:
 
 
 def _report(host: Host, what: str, following: str) -> None:
-    host.log_styled(f"{host.name}: {what}. Next: {ssh_command(host)} {following}", fg="red")
+    host.log_styled(f"{host.name}: {what}. Next: {following}", fg="red")

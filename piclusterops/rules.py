@@ -30,6 +30,7 @@ from piclusterops.networks import (
     prefix_for_nodes,
 )
 from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, ClusterSettings, NodeSettings, Role, Vlan
+from piclusterops.sshd import RSA_BITS
 
 
 @dataclass(frozen=True)
@@ -833,26 +834,51 @@ def admin_user_key(draft: Draft) -> Iterator[Fault]:
                 )
 
 
+@rule
+def admin_user_key_size(draft: Draft) -> Iterator[Fault]:
+    """sshd takes no short RSA keys, so their owners could not log in."""
+    if not draft.usable("admin_users") or "requiredrsasize" in map(str.lower, draft.settings.sshd_options):
+        return
+    for user in draft.settings.admin_users:
+        for key in user.ssh_keys:
+            bits = _rsa_bits(key)
+            if bits and bits < RSA_BITS:
+                yield Fault(
+                    "admin_users",
+                    shown("admin_users", key),
+                    f"this RSA key of {user.name} has {bits} bits, and sshd takes those of {RSA_BITS} or more",
+                    "make a new one: ssh-keygen -t ed25519",
+                )
+
+
 def _is_whole_key(key: str) -> bool:
     """Whether the body of a public key is base64 of complete fields, the first naming its kind (RFC 4253 6.6)."""
-    kind, body = key.split()[:2]
+    fields = _key_fields(key)
+    return len(fields) > 1 and fields[0].decode(errors="replace") == key.split()[0]
+
+
+def _rsa_bits(key: str) -> int | None:
+    """Bits of the modulus of an RSA key, its third field (RFC 4253 6.6); None for another or a damaged key."""
+    fields = _key_fields(key)
+    return int.from_bytes(fields[2]).bit_length() if len(fields) == 3 and fields[0] == b"ssh-rsa" else None
+
+
+def _key_fields(key: str) -> list[bytes]:
+    """The fields in the body of a public key; none when it is damaged."""
     try:
-        rest = base64.b64decode(body, validate=True)
+        rest = base64.b64decode(key.split()[1], validate=True)
     except binascii.Error:
-        return False
+        return []
     fields = []
     while rest:
         if len(rest) < 4:
-            return False
+            return []
         (length,) = struct.unpack(">I", rest[:4])
         if len(rest) < 4 + length:
-            return False
+            return []
         fields.append(rest[4 : 4 + length])
         rest = rest[4 + length :]
-    return len(fields) > 1 and fields[0].decode(errors="replace") == kind
-
-
-# -- K3s and Kubernetes ------------------------------------------------------------------------------------
+    return fields
 
 
 @rule
@@ -898,6 +924,9 @@ def sshd_option(draft: Draft) -> Iterator[Fault]:
             yield Fault(key, shown(key, value), *_OWN_SSHD_KEYWORDS[keyword.lower()])
         elif not value.strip() or "\n" in value:
             yield Fault(key, shown(key, value), "a keyword has a value, on one line", "correct it or leave it out")
+
+
+# -- K3s and Kubernetes ------------------------------------------------------------------------------------
 
 
 @rule

@@ -24,6 +24,8 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 MODULI = "/etc/ssh/moduli"
 #: Bits that a group in `MODULI` must have (ssh-audit, NIST SP 800-57: 128 bits of security).
 MODULI_BITS = 3071
+#: Bits that an RSA key must have to be taken.
+RSA_BITS = 3072
 
 Version = tuple[int, int]
 
@@ -106,7 +108,7 @@ def config(settings: ClusterSettings, deploy_user: str, version: Version) -> Ssh
         "MACs": ",".join(_MACS),
         "HostKey": HOST_KEY,
         "HostKeyAlgorithms": ",".join(_HOST_KEY_ALGORITHMS),
-        "RequiredRSASize": "3072",
+        "RequiredRSASize": str(RSA_BITS),
         "AllowUsers": " ".join(users),
         "PermitRootLogin": "no",
         "PubkeyAuthentication": "yes",

@@ -107,7 +107,9 @@ def run(lab: Lab, deploy: Path, **data: str) -> Run:
 def test_a_change_that_the_check_refuses_is_not_made(armed_lab: Lab, deploy: Path, before: dict[str, str]) -> None:
     refused = run(armed_lab, deploy, thing_check="echo 'this is no good'; exit 1")
     assert refused.returncode == 1
-    assert f"{FIRST}: thing: nothing was changed: the check refused it: this is no good. Next: ssh" in refused.output
+    assert (
+        f"{FIRST}: thing: nothing was changed: the check refused it: this is no good. Next: mend that" in refused.output
+    )
     assert state(armed_lab) == before
 
 

@@ -198,6 +198,17 @@ def test_a_power_cut_before_the_confirmation_brings_the_old_state_back(sshd_lab:
     assert "sshd: undone" in out(sshd_lab, FIRST, "journalctl -b -u piclusterops-rollback.service")
 
 
+def test_an_unconfirmed_change_can_be_undone_by_hand_from_the_console(sshd_lab: Lab, deploy: Path) -> None:
+    """As docs/how-to/locked-out.md says, down to the hardening itself."""
+    before = state(sshd_lab)
+    kill_between_apply_and_confirmation(sshd_lab, deploy, timer_s=600)
+    (script,) = out(sshd_lab, FIRST, "find /var/lib/piclusterops/armed -name rollback").split()
+    out(sshd_lab, FIRST, script)
+    assert state(sshd_lab) == before
+    out(sshd_lab, FIRST, f"rm {CONFIG}; systemctl restart ssh")
+    assert "passwordauthentication yes" in out(sshd_lab, FIRST, "sshd -T")
+
+
 def test_the_run_after_a_killed_one_waits_for_the_rollback_and_then_makes_its_change(
     sshd_lab: Lab, deploy: Path
 ) -> None:
