@@ -39,7 +39,9 @@ check: $(READY)  ## Lint, types and unit tests: the inner loop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
-	$(BIN)/pytest -q tests/unit tests/shell
+	@# two processes for two cores: gevent and pytest-xdist don't go together
+	@$(BIN)/pytest -q tests/shell > build/shell.log 2>&1 & shell=$$!; \
+	  $(BIN)/pytest -q tests/unit; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
 
 test: check test-lab  ## Everything that CI runs
 

@@ -8,12 +8,14 @@ the one above ended on all, and where nodes take turns they do so in the order o
 from pyinfra import host, inventory
 
 from piclusterops.deploys.base import base
-from piclusterops.deploys.cgroups import cgroups
+from piclusterops.deploys.boot import boot
 from piclusterops.deploys.k3s import k3s
+from piclusterops.deploys.network import network
 from piclusterops.deploys.preflight import preflight
 from piclusterops.deploys.roles.data_node import data_node
 from piclusterops.deploys.roles.master import master
 from piclusterops.deploys.roles.worker import worker
+from piclusterops.deploys.sshd import sshd
 from piclusterops.deploys.stop import refuse_unreachable, stop_at_first_failure
 from piclusterops.deploys.verify import verify
 from piclusterops.facts import cache
@@ -28,7 +30,9 @@ refuse_unreachable()
 preflight(cluster)
 
 base(cluster=cluster)
-cgroups(cluster=cluster)
+boot(cluster=cluster)
+network(cluster=cluster)
+sshd(cluster=cluster)
 k3s(cluster=cluster)
 if role == "master":
     master()

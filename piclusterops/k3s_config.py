@@ -132,7 +132,8 @@ def agent_config(cluster: Cluster, node: Node) -> dict[str, Any]:
 
 def registration_config(node: Node) -> dict[str, Any]:
     """Labels and taints, which K3s applies only when the node registers for the first time."""
-    config: dict[str, Any] = {"node-label": [f"{key}={value}" for key, value in sorted(node.labels.items())]}
+    labels = [f"{key}={value}" for key, value in sorted(node.registration_labels.items())]
+    config: dict[str, Any] = {"node-label": labels}
     if node.settings.node_taints:
         config["node-taint"] = list(node.settings.node_taints)
     return config

@@ -272,9 +272,16 @@ class Node(_Model):
         return str(self.settings.address)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """All labels we keep on the Kubernetes node."""
+    def registration_labels(self) -> dict[str, str]:
+        """The labels the kubelet gives its node: it may not set roles itself."""
         return {"piclusterops.io/role": self.role, **self.settings.node_labels}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """All labels we keep on the Kubernetes node; that of its role is what ``kubectl get nodes`` shows."""
+        if self.is_server:
+            return self.registration_labels
+        return {f"node-role.kubernetes.io/{self.role.replace('_', '-')}": "true", **self.registration_labels}
 
 
 class Cluster(_Model):

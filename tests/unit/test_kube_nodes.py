@@ -56,7 +56,10 @@ def live(name: str, **changes: Any) -> KubeNode:
     address = {"pi-master": "192.168.0.120", "pi-worker-1": "192.168.0.121", "pi-worker-2": "192.168.0.122"}.get(
         name, ""
     )
-    labels = {"piclusterops.io/role": {"pi-master": "master", "pi-worker-1": "worker"}.get(name, "data_node")}
+    role = {"pi-master": "master", "pi-worker-1": "worker"}.get(name, "data_node")
+    labels = {"piclusterops.io/role": role}
+    if role != "master":
+        labels[f"node-role.kubernetes.io/{role.replace('_', '-')}"] = "true"
     return replace(KubeNode(name, True, VERSION, address, roles=roles, labels=labels), **changes)
 
 
@@ -127,7 +130,10 @@ def test_a_whole_cluster_has_no_faults() -> None:
         ([*LIVE[:2], live("pi-worker-2", roles=("control-plane",))], "pi-worker-2 is part of the control plane"),
         ([live("pi-master", roles=()), *LIVE[1:]], "pi-master is not part of the control plane"),
         ([*LIVE[:2], live("pi-worker-2", address="10.0.0.1")], "has the address 10.0.0.1 instead of 192.168.0.122"),
-        ([*LIVE[:2], live("pi-worker-2", labels={})], "lacks the labels piclusterops.io/role=data_node"),
+        (
+            [*LIVE[:2], live("pi-worker-2", labels={})],
+            "lacks the labels node-role.kubernetes.io/data-node=true, piclusterops.io/role=data_node",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_cluster_is_named(nodes: list[KubeNode], fault: str) -> None:

@@ -174,7 +174,8 @@ def test_cluster_has_the_nodes_of_the_inventory_in_its_order() -> None:
         ("pi-6", "data_node", "10.20.0.16"),
         ("pi-7", "data_node", "10.20.0.17"),
     ]
-    assert cluster.node("pi-4").labels == {"piclusterops.io/role": "worker", "disk": "sd"}
+    assert cluster.node("pi-4").registration_labels == {"piclusterops.io/role": "worker", "disk": "sd"}
+    assert cluster.node("pi-4").labels["node-role.kubernetes.io/worker"] == "true"
     assert cluster.settings.node_cidr_mask == 26
 
 
