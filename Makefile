@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-down check test test-lab docs benchmark clean
+.PHONY: help demo demo-down check test test-lab test-netns docs benchmark clean
 
 help:  ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,10 +40,16 @@ check: $(READY)  ## Lint, types and unit tests: the inner loop
 	$(BIN)/ruff format --check .
 	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
 	@# two processes for two cores: gevent and pytest-xdist don't go together
-	@$(BIN)/pytest -q tests/shell > build/shell.log 2>&1 & shell=$$!; \
+	@mkdir -p build; $(BIN)/pytest -q -m 'not netns' tests/shell > build/shell.log 2>&1 & shell=$$!; \
 	  $(BIN)/pytest -q tests/unit; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
 
-test: check test-lab  ## Everything that CI runs
+test: check test-netns test-lab  ## Everything that CI runs
+
+test-netns: $(READY)  ## The firewall by real connections in network namespaces (needs root)
+	@command -v nft >/dev/null && command -v ip >/dev/null && command -v iptables >/dev/null || { \
+	  echo "==> Installing nftables, iproute2 and iptables from the distribution's packages"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iproute2 iptables >/dev/null; }
+	$(BIN)/pytest -q -m netns tests/shell
 
 test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
 	$(BIN)/pytest tests/lab -v --durations=15

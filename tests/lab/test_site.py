@@ -298,7 +298,7 @@ def test_a_flashed_node_of_the_same_name_is_refused_with_the_cause(site: Lab) ->
     ("spoil", "words"),
     [
         ("mkdir -p /var/lib/rancher && mount -t tmpfs -o size=64m tmpfs /var/lib/rancher", ("disk", "64 MB", "4096")),
-        ("sed -i 's/^ID=.*/ID=plan9/; s/^VERSION_CODENAME=.*/VERSION_CODENAME=fourth/' /etc/os-release", ("plan9",)),
+        ("sed -i 's/^ID=.*/ID=plan9/; s/^PRETTY_NAME=.*/PRETTY_NAME=Plan9/' /etc/os-release", ("Plan9", "bookworm")),
     ],
     ids=["too little disk", "unknown system"],
 )
@@ -353,7 +353,7 @@ def test_a_controller_that_is_killed_leaves_what_the_next_run_finishes(site: Lab
         leftovers = out(
             site,
             node,
-            "find /etc/rancher /usr/local/bin /var/lib/rancher/k3s/server -name '*.??????' -o -name '.k3s.staged*'",
+            "find /etc/rancher /usr/local/bin /var/lib/rancher/k3s/server -type f -name '*.??????' -o -name '.k3s.staged*'",
         )
         assert leftovers == ""
 

@@ -50,7 +50,7 @@ def able() -> None:
         pytest.skip(missing)
 
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(300)]
 
 
 def run(*command: str, given: str | None = None) -> str:
