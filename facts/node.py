@@ -8,7 +8,7 @@ from shlex import quote
 
 from piclusterops import sshd
 from piclusterops.baseline import FILES
-from piclusterops.facts import armed, boot, network
+from piclusterops.facts import armed, boot, firewall, network
 from piclusterops.facts.snapshot import Query, Snapshot
 from piclusterops.facts.text import decoded
 from piclusterops.settings import ClusterSettings
@@ -78,10 +78,11 @@ def node_query(settings: ClusterSettings) -> Query:
         armed.PROBE[0]: armed.PROBE[1],
         **boot.PROBES,
         network.PROBE[0]: network.PROBE[1],
+        firewall.PROBE[0]: firewall.PROBE[1],
         "users": _users_shell([user.name for user in settings.admin_users]) if settings.admin_users else "",
     }
     return Query(
-        paths=(*FILES, *sshd.FILES, *boot.FILES),
+        paths=(*FILES, *sshd.FILES, *boot.FILES, *firewall.FILES),
         packages=wanted_packages(settings),
         sysctls=tuple(PARAMETERS),
         probes=tuple((name, shell) for name, shell in probes.items() if shell),

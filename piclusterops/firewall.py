@@ -70,10 +70,14 @@ class FirewallError(ValueError):
 def firewall_of(cluster: Cluster, settings: FirewallSettings | None = None) -> Firewall:
     """The firewall of a cluster: what its inventory says, on the defaults of such a cluster.
 
+    Args:
+        cluster: the cluster.
+        settings: other settings than the cluster's own.
+
     Raises:
         FirewallError: it names what does not exist, contradicts itself, or would lock everybody out.
     """
-    settings = settings or FirewallSettings()
+    settings = settings or cluster.settings.firewall
     zones = {**_default_zones(cluster.settings, settings), **settings.zones}
     rules = {**_default_rules(cluster.settings, settings), **settings.rules}
     firewall = Firewall(
@@ -82,7 +86,7 @@ def firewall_of(cluster: Cluster, settings: FirewallSettings | None = None) -> F
         rules={name: rule for name, rule in rules.items() if rule is not None},
         nodes=_node_addresses(cluster, settings),
         servers=tuple(node.name for node in cluster.servers),
-        controllers=settings.controllers,
+        controllers=(*settings.controllers, *(cluster.settings.controllers or ())),
         ssh_port=settings.ssh_port,
         vips=(*pool_networks(cluster.settings.metallb_pool), *settings.service_addresses),
         cluster_networks=(

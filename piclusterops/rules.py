@@ -21,6 +21,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from piclusterops.faults import Fault, closest, literal, shown
+from piclusterops.firewall import FirewallError, firewall_of
 from piclusterops.networks import (
     AddressRange,
     free_network,
@@ -29,7 +30,7 @@ from piclusterops.networks import (
     pod_addresses,
     prefix_for_nodes,
 )
-from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, ClusterSettings, NodeSettings, Role, Vlan
+from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, Cluster, ClusterSettings, Node, NodeSettings, Role, Vlan
 from piclusterops.sshd import RSA_BITS
 
 
@@ -927,6 +928,22 @@ def sshd_option(draft: Draft) -> Iterator[Fault]:
 
 
 # -- K3s and Kubernetes ------------------------------------------------------------------------------------
+
+
+@rule
+def firewall(draft: Draft) -> Iterator[Fault]:
+    """The firewall names what exists, does not cut the cluster in pieces, and lets those in who run it."""
+    if not draft.settings.firewall.enabled or draft.unusable or any(node.unusable for node in draft.nodes):
+        return
+    # its defaults come from the rest, which must be sound first
+    if any(fault for other in RULES.values() if other is not firewall for fault in other(draft)):
+        return
+    nodes = tuple(Node(name=node.name, role=node.roles[0], settings=node.settings) for node in draft.nodes)
+    try:
+        firewall_of(Cluster(settings=draft.settings, nodes=nodes))
+    except FirewallError as error:
+        for text in error.faults:
+            yield Fault("firewall", "", text, "correct firewall, as docs/how-to/open-a-port.md shows")
 
 
 @rule

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from piclusterops.zones import FirewallSettings
 
 Role = Literal["master", "worker", "data_node"]
 ROLES: tuple[Role, ...] = ("master", "worker", "data_node")
@@ -65,6 +67,14 @@ LabelValue = Annotated[str, _matching(_LABEL_VALUE, "must be a Kubernetes label 
 Taint = Annotated[str, _matching(_TAINT, "must look like key=value:NoSchedule")]
 EepromOrder = Annotated[str, _matching(_EEPROM_ORDER, "must be hexadecimal, 0x and at most 8 of 0-9 and a-f: 0xf416")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _switch(value: Any) -> Any:
+    """`True` and `False` as the settings that they stand for."""
+    return FirewallSettings(enabled=value) if isinstance(value, bool) else value
+
+
+Firewall = Annotated[FirewallSettings, BeforeValidator(_switch)]
 
 
 class _Model(BaseModel):
@@ -197,6 +207,11 @@ class ClusterSettings(_Model):
         ge=15,
         le=600,
         description="When a host undoes a change of sshd, firewall or network that was not confirmed, in seconds.",
+    )
+    firewall: Firewall = Field(
+        True,
+        validate_default=True,
+        description="Who may reach what on the nodes. `True`: the defaults; `False`: no firewall of ours.",
     )
 
     time_sync_timeout_s: int = Field(120, ge=1, description="How long to wait for a synchronised clock, in seconds.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,6 +16,7 @@ from pyinfra.connectors.ssh import connector_data_meta
 from piclusterops.faults import literal
 from piclusterops.settings import AdminUser, ClusterSettings, NodeSettings, Reservation, Vlan
 from piclusterops.validation import EXAMPLES, SSH_KEYS
+from piclusterops.zones import FirewallSettings, Rate, Rule, Zone
 
 _INTRODUCTION = """\
 # Settings
@@ -50,6 +51,10 @@ _PARTS: Mapping[type[BaseModel], str] = {
     AdminUser: "Parts of an admin user",
     Reservation: "Parts of a reservation",
     Vlan: "Parts of a VLAN",
+    FirewallSettings: "Parts of the firewall",
+    Zone: "Parts of a zone",
+    Rule: "Parts of a rule",
+    Rate: "Parts of a rate",
 }
 
 
@@ -102,7 +107,7 @@ def _parts(model: type[BaseModel], title: str) -> Iterator[str]:
     yield f"## {title}\n\n{_first_line(model)}\n"
     yield "| Part | Type | Default | Meaning |\n| --- | --- | --- | --- |"
     for key, field in model.model_fields.items():
-        yield f"| `{key}` | {type_words(field)} | {_default(field)} | {field.description} |"
+        yield f"| `{field.alias or key}` | {type_words(field)} | {_default(field)} | {field.description} |"
     yield ""
 
 
@@ -145,6 +150,8 @@ def _words(kind: Any) -> str:
         IPv4Address: "IPv4 address, as text",
         IPv4Interface: "IPv4 address/prefix, as text",
         IPv4Network: "IPv4 network, as text",
+        IPv6Address: "IPv6 address, as text",
+        IPv6Network: "IPv6 network, as text",
         Any: "anything",
     }
     if kind in plain:

@@ -20,6 +20,7 @@ from piclusterops.faults import Fault, SettingsError, closest, literal, shown
 from piclusterops.networks import HostBitsError, parse_network
 from piclusterops.rules import RULES, Draft, NodeDraft
 from piclusterops.settings import AdminUser, Cluster, ClusterSettings, Node, NodeSettings, Reservation, Vlan
+from piclusterops.zones import FirewallSettings, Rate, Rule, Zone
 
 CLUSTER_KEYS = tuple(ClusterSettings.model_fields)
 NODE_KEYS = tuple(NodeSettings.model_fields)
@@ -310,9 +311,9 @@ def _explained(error: ErrorDetails, key: str) -> tuple[str, str]:
     if kind == "literal_error":
         return _choice(key, last, given, str(context["expected"]))
     if kind == "extra_forbidden":
-        meant = closest(last, _parts(key))
-        known = ", ".join(_parts(key))
-        return f"{key} has only the parts {known}", f"did you mean {meant}?" if meant else "remove it"
+        parts = _parts(key, error["loc"])
+        meant = closest(last, parts)
+        return f"{key} has only the parts {', '.join(parts)}", f"did you mean {meant}?" if meant else "remove it"
     if kind == "missing":
         return f"every entry of {key} needs it", f'add "{last}": ...'
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -348,14 +349,20 @@ def _typed(last: str, kind: str, given: Any) -> str | None:
     return None
 
 
-def _parts(key: str) -> list[str]:
+def _parts(key: str, location: Sequence[int | str]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "admin_users": AdminUser,
         "system_reserved": Reservation,
         "kube_reserved": Reservation,
         "vlans": Vlan,
+        "firewall": FirewallSettings,
     }
-    return list(models[key].model_fields)
+    if key == "firewall" and len(location) > 3:
+        models = {"zones": Zone, "rules": Rule, "ssh_rate": Rate}
+        key = str(location[1])
+        if len(location) > 4:
+            return list(Rate.model_fields)
+    return [field.alias or name for name, field in models[key].model_fields.items()]
 
 
 def _example(key: str, given: Any = None) -> str:
@@ -389,6 +396,7 @@ EXAMPLES: dict[str, Any] = {
     "eeprom_power_off_on_halt": True,
     "controllers": ["192.168.0.0/24", "203.0.113.7/32"],
     "extra_packages": ["htop", "tmux"],
+    "firewall": {"rules": {"agent": {"from": "management", "ports": 10050}}},
     "gateway": "192.168.0.1",
     "interface": "eth0",
     "k3s_disable": ["servicelb", "traefik"],

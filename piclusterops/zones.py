@@ -196,7 +196,9 @@ class FirewallSettings(_Model):
         description="Openings by name; one of a default's name replaces it, None removes it.",
     )
     controllers: Annotated[tuple[Network, ...], BeforeValidator(_several)] = Field(
-        (), description="Addresses that the cluster is run from. SSH from them is never limited and must stay allowed."
+        (),
+        description="Addresses that the cluster is run from, besides the setting `controllers`, such as IPv6 ones. SSH "
+        "from all of these is never limited and must stay allowed.",
     )
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = Field(22, description="Port of the nodes' sshd.")
     ssh_rate: Rate | None = Field(

@@ -27,6 +27,9 @@ if _fleet:
     vpn_cidr = f"10.{_fleet.block}.8.0/24"
     metallb_pool = f"10.{_fleet.block}.0.200-10.{_fleet.block}.0.250"
 
+    # Tests log in more often than people do: the machine of the lab is not limited.
+    firewall = {"controllers": [f"10.{_fleet.block}.0.1"]}
+
     k3s_mirror = _fleet.mirror
     k3s_version = _fleet.k3s_version
     datastore = "etcd"
