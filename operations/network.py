@@ -25,7 +25,7 @@ from piclusterops.settings import Cluster, Node
 
 NAME = "network"
 #: How long a manager gets to set the addresses, and how long a former address may take to come back, in seconds.
-_SETTLE_S = 10
+_SETTLE_S = 8
 
 
 @operation()
@@ -84,7 +84,7 @@ def addresses(node: str, cluster: Cluster, query: Query) -> Any:
             persist="systemctl enable --quiet systemd-networkd.service" if manager == "networkd" and wanted else "",
             paths=((member.address, port),) if moving else (None,),
             confirm=(_confirmation(network),),
-            timeout_s=max(cluster.settings.armed_timeout_s, 3 * _SETTLE_S),
+            timeout_s=max(cluster.settings.armed_timeout_s, 2 * (_SETTLE_S + 2)),
         )
     )
     if moving:
@@ -216,6 +216,8 @@ def apply(manager: Manager, network: Network, stale: Sequence[str]) -> str:
             f'nmcli -t -f UUID,DEVICE connection show --active | sed -n "s/:"{device}"$//p" >"$staged/connection"'
         )
     steps += [f'mv -f {quote(path)} "$staged/stale-{number}"' for number, path in enumerate(stale)]
+    if stale and manager == "networkd":
+        steps.append("rmdir /etc/systemd/network/*.network.d 2>/dev/null || :")
     steps.append(_activation(manager, network))
     steps += [f"wait_for {quote(name)} {address}" for name, address in network.addresses.items()]
     return "\n".join(steps)
@@ -229,8 +231,9 @@ def _activation(manager: Manager, network: Network) -> str:
         ups = [f"nmcli --wait {_SETTLE_S} connection up id {quote(name)}" for name in connection_ids(network)]
         return "\n".join(["nmcli connection reload", *(ups or [f"nmcli --wait {_SETTLE_S} device connect {device}"])])
     return (
-        f"if {_NETWORKD_IS_ACTIVE}; then networkctl reload; networkctl reconfigure {device}; "
-        "else systemctl start systemd-networkd.service; fi"
+        # The latter also drops what others have set: from now on it is as after a boot.
+        f"if {_NETWORKD_IS_ACTIVE}; then networkctl reload; else systemctl start systemd-networkd.service; fi\n"
+        f"networkctl reconfigure {device}"
     )
 
 
@@ -242,6 +245,8 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
         f'mv -f "$staged/stale-{number}" {quote(path)}; fi'
         for number, path in enumerate(stale)
     ]
+    if manager == "networkd":
+        steps.append("rmdir /etc/systemd/network/*.network.d 2>/dev/null || :")
     steps += ['if [ "$boot" = yes ] || [ ! -e "$staged/addresses" ]; then exit 0; fi', _deactivation(manager, device)]
     for vlan in network.vlans:
         name = quote(network.device(vlan))
@@ -256,8 +261,13 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
             f'grep -qxF {network.address} "$staged/addresses" || '
             f"ip addr del {network.address} dev {device} 2>/dev/null || :"
         )
+    if network.gateway:
+        steps.append(
+            f'grep -qF "via {network.gateway} " "$staged/routes" || '
+            f"ip route del default via {network.gateway} dev {device} 2>/dev/null || :"
+        )
     steps.append(
-        f'while read -r a; do {_shown(network.interface)} | grep -qxF "$a" || ip addr add "$a" dev {device} || :; '
+        f'while read -r a; do {_shown(network.interface)} | grep -qxF "$a" || ip addr add "$a" brd + dev {device} || :; '
         'done <"$staged/addresses"'
     )
     steps.append(
