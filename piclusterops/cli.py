@@ -20,6 +20,7 @@ from rich.table import Table
 from piclusterops import __version__, kubeconfig, lock
 from piclusterops.check_command import check
 from piclusterops.facts.kube import Nodes
+from piclusterops.firewall_command import firewall
 from piclusterops.inventory import InventoryError, environment_path, load_inventory
 from piclusterops.lab.commands import lab as lab_commands
 from piclusterops.session import CommandFailed, HostUnreachable, connected, output_of
@@ -135,6 +136,7 @@ def lock_command(env: str) -> None:
 
 
 main.add_command(check)
+main.add_command(firewall)
 main.add_command(lab_commands)
 
 if __name__ == "__main__":
