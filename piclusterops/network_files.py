@@ -167,6 +167,8 @@ def _netplan(network: Network) -> str:
             "addresses": [str(network.address)],
             "routes": [{"to": "default", "via": str(network.gateway)}],
             "nameservers": {"addresses": [str(address) for address in network.dns]},
+            # As in the keyfile; systemd-networkd, where netplan writes for that, takes no notice.
+            "networkmanager": {"passthrough": {"connection.autoconnect-priority": "100"}},
         }
     content: dict[str, object] = {"version": 2, "ethernets": {network.interface: lan}}
     if network.vlans:
