@@ -32,6 +32,11 @@ RUN = (
     "picluster check --env lab --json",
     "picluster check --env lab --host pi-worker-1 --host pi-worker-2",
     "pyinfra -y inventories/lab.py deploys/check.py",
+    "pyinfra -y inventories/lab.py deploys/firewall.py",
+    "picluster firewall matrix --env lab",
+    "picluster firewall show --env lab pi-master",
+    "picluster firewall diff --env lab pi-master",
+    "picluster firewall test --env lab pi-master",
     "picluster lab status",
 )
 #: Run by these tests themselves, or by being these tests.
@@ -45,6 +50,7 @@ RUN_ELSEWHERE = (
     "sudo find /var/lib/piclusterops/armed -name rollback",
     "sudo rm /etc/ssh/sshd_config.d/00-piclusterops.conf",
     "sudo systemctl restart ssh",
+    "sudo nft list table inet piclusterops",
 )
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
