@@ -54,6 +54,9 @@ RUN_ELSEWHERE = (
 )
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
+    "sudo apt-get install linux-image-rpi-v8",
+    "sudo systemctl enable --now dphys-swapfile",
+    "sudo systemctl unmask dev-zram0.swap",
     "pyinfra inventories/lab.py deploys/site.py",
     "ssh pi@192.168.0.120 sudo hostname",
     "echo 'pi ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_pi-nopasswd",
