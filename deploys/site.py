@@ -9,6 +9,7 @@ from pyinfra import host, inventory
 
 from piclusterops.deploys.base import base
 from piclusterops.deploys.boot import boot
+from piclusterops.deploys.firewall import firewall
 from piclusterops.deploys.k3s import k3s
 from piclusterops.deploys.network import network
 from piclusterops.deploys.preflight import preflight
@@ -33,6 +34,7 @@ base(cluster=cluster)
 boot(cluster=cluster)
 network(cluster=cluster)
 sshd(cluster=cluster)
+firewall(cluster=cluster)
 k3s(cluster=cluster)
 if role == "master":
     master()
