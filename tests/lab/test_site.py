@@ -189,11 +189,14 @@ def test_no_secret_is_in_a_file_of_the_controller(site: Lab) -> None:
     assert hits.stdout == ""
 
 
-def test_a_second_run_changes_nothing_within_the_budget_of_round_trips(site: Lab) -> None:
+def test_a_second_run_changes_nothing_within_the_budget_of_round_trips(
+    site: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run(site)
     assert result.returncode == 0, result.output
     assert result.changes == {}
-    print(f"SSH executions of a run that changes nothing: {dict(result.executions)}")
+    with capsys.disabled():
+        print(f"SSH executions of a run that changes nothing: {dict(result.executions)}")
     assert set(result.executions) == set(NODES)
     assert max(result.executions.values()) <= NO_OP_BUDGET
 
@@ -271,6 +274,21 @@ def test_a_host_out_of_reach_stops_the_run_before_any_change(site: Lab) -> None:
     site.wait_ssh(["pi-worker-3"])
     until(lambda: all_ready(site))
     assert run(site).changes == {"Base | Cap the journal": ["pi-worker-1"]}
+
+
+def test_a_release_with_a_wrong_checksum_replaces_nothing(site: Lab) -> None:
+    version = "v1.36.6+k3s1"
+    site.add_version(version)
+    binary = next((Path(site.fleet.mirror) / version).glob("k3s*[!t]"))
+    binary.write_bytes(binary.read_bytes() + b"\n")
+    before = {node: out(site, node, "sha256sum /usr/local/bin/k3s") for node in NODES}
+    result = pyinfra("-y", "--data", f"k3s_version={version}", lab=site.name)
+    assert_explained(
+        result, "pi-master", f"{version}/{binary.name} has SHA-256", "it is not installed", "Next: picluster lock"
+    )
+    assert {node: out(site, node, "sha256sum /usr/local/bin/k3s") for node in NODES} == before
+    assert version not in (cache_root() / "lab" / site.name / "lab.lock").read_text()
+    assert run(site).changes == {}
 
 
 def test_a_node_added_to_the_inventory_joins_and_the_others_go_on(site: Lab) -> None:
