@@ -51,6 +51,7 @@ RUN_ELSEWHERE = (
     "sudo rm /etc/ssh/sshd_config.d/00-piclusterops.conf",
     "sudo systemctl restart ssh",
     "sudo nft list table inet piclusterops",
+    "sudo systemctl stop piclusterops-firewall",
 )
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
@@ -62,6 +63,7 @@ NOT_RUN = (
     "echo 'pi ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_pi-nopasswd",
     "kubectl --context piclusterops get nodes",
     "apt-get install -y git make python3-venv",
+    "sudo journalctl -k --grep 'piclusterops drop'",
 )
 
 
