@@ -247,6 +247,9 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
     ]
     if manager == "networkd":
         steps.append("rmdir /etc/systemd/network/*.network.d 2>/dev/null || :")
+    if manager == "netplan":
+        # Its generator has run already, and has read what was not confirmed.
+        steps.append('if [ "$boot" = yes ]; then netplan generate; fi')
     steps += ['if [ "$boot" = yes ] || [ ! -e "$staged/addresses" ]; then exit 0; fi', _deactivation(manager, device)]
     for vlan in network.vlans:
         name = quote(network.device(vlan))
@@ -267,8 +270,8 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
             f"ip route del default via {network.gateway} dev {device} 2>/dev/null || :"
         )
     steps.append(
-        f'while read -r a; do {_shown(network.interface)} | grep -qxF "$a" || ip addr add "$a" brd + dev {device} || :; '
-        'done <"$staged/addresses"'
+        f'while read -r a; do {_shown(network.interface)} | grep -qxF "$a" || '
+        f'ip addr add "$a" brd + dev {device} || :; done <"$staged/addresses"'
     )
     steps.append(
         f'[ -n "$(ip -4 route show default dev {device})" ] || while read -r r; do '

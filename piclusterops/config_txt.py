@@ -65,8 +65,11 @@ def model_filters(model: str) -> frozenset[str] | None:
 
 
 def default_kernel(model: str) -> str:
-    """The image that a 64-bit installation boots when `config.txt` names none."""
-    return KERNEL_16K if "pi5" in (model_filters(model) or ()) else KERNEL_4K
+    """The image that a 64-bit installation boots when `config.txt` names none; `?` on a board that we don't know."""
+    filters = model_filters(model)
+    if filters is None:
+        return _UNKNOWN
+    return KERNEL_16K if "pi5" in filters else KERNEL_4K
 
 
 def effective(text: str, key: str, model: str, default: str) -> frozenset[str]:

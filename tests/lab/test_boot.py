@@ -30,7 +30,7 @@ boot(cluster=cluster_from_inventory(inventory))
 # Containers share the machine's kernel: what a Raspberry Pi 5 says of its pages is played, for as long as a file says.
 PAGES = """\
 #!/bin/sh
-read -r boot <\"/proc/sys/kernel/random/boot_id\"
+read -r boot </proc/sys/kernel/random/boot_id
 if [ "$1" = PAGESIZE ] && grep -qsx -e always -e "$boot" /var/lib/pages-of-16-kib; then echo 16384; exit; fi
 exec /usr/bin/getconf "$@"
 """

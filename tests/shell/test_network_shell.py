@@ -147,7 +147,7 @@ def test_at_the_next_boot_only_files_are_put_back(host: Host, manager: Manager, 
     part(host, operations.apply(manager, STATIC, []))
     before = len(host.calls)
     assert part(host, operations.rollback(manager, STATIC, []), boot="yes").returncode == 0
-    assert len(host.calls) == before
+    assert host.calls[before:] == (["netplan generate"] if manager == "netplan" else [])
 
 
 def test_a_change_that_never_began_is_not_undone(host: Host) -> None:

@@ -103,6 +103,10 @@ def test_the_settings_become_effective_on_a_pi_5(before: str, wanted: Wanted, af
     assert with_settings(before, PI_5, wanted) == after
 
 
+def test_a_board_that_we_do_not_know_is_told() -> None:
+    assert with_settings("", FUTURE, FOUR_K) == BLOCK
+
+
 def test_a_pi_4_has_4_kib_pages_as_flashed() -> None:
     assert with_settings(PI_OS, PI_4, FOUR_K) == PI_OS
 
