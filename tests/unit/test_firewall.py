@@ -357,10 +357,11 @@ def documented(name: str) -> Firewall:
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", HOW_TO, re.S))
 def test_every_example_of_the_how_to_is_a_sound_firewall(block: str) -> None:
-    namespace: dict[str, Any] = {}
-    exec(block, namespace)
+    given: dict[str, Any] = {}
+    exec(block, {}, given)
+    wall = firewall_of(cluster(["master", "worker", "data_node"], vpn_cidr="10.8.0.0/24", **given))
     for role in ROLES:
-        assert compile_ruleset(firewall(given=namespace["firewall"]), role)
+        assert compile_ruleset(wall, role)
 
 
 def test_the_examples_of_the_how_to_do_what_it_says() -> None:
