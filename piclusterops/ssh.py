@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
 from paramiko import Transport
+
+# A connection that breaks is reported by who asked for it; paramiko's threads would print tracebacks besides.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 def nodelay_transport(sock: Any, **kwargs: Any) -> Transport:
