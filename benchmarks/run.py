@@ -273,7 +273,7 @@ def measure(bench: Bench, runs: int) -> dict[str, dict[str, list[Sample]]]:
 def report(scenario: str, sides: dict[str, list[Sample]]) -> Table:
     """The table of one scenario."""
     table = Table("", title=f"{scenario.capitalize()}, in seconds", title_justify="left")
-    for column in ("Median", "Min to max", "Ratio", "CPU, controller", "CPU, hosts"):
+    for column in ("Median", "Min to max", "Ratio", "CPU here", "CPU hosts"):
         table.add_column(column, justify="right", no_wrap=True)
     best = median(taken.wall_s for taken in sides["pyinfra"])
     for side, taken in sides.items():
@@ -333,7 +333,7 @@ def main(runs: int, as_json: bool) -> None:
         return
     console = Console(highlight=False)
     console.print(
-        f"{len(bench.settings)} settings on {len(bench.fleet.nodes)} hosts, {runs} alternated runs of each side"
+        f"{len(bench.settings)} settings on {len(bench.fleet.nodes)} hosts, {runs} runs of each side, alternated"
     )
     for scenario, sides in samples.items():
         console.print(report(scenario, sides))

@@ -1,4 +1,4 @@
-"""Our side of the comparison: the parts of ``deploys/site.py`` that ``playbook.yaml`` describes too."""
+"""Our side of the comparison: the deploys whose state ``playbook.yaml`` describes too."""
 
 from pyinfra import inventory
 
