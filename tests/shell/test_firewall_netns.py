@@ -179,6 +179,8 @@ class Network:
     def namespace(self, name: str) -> None:
         self.ip("netns", "add", PREFIX + name)
         self.made.append(name)
+        # A router asks for neighbours from its link-local address: not before that one's duplicate detection ended.
+        self.inside(name, "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
         self.ip("link", "set", "lo", "up", at=name)
 
     def link(self, name: str, other: str, interface: str) -> None:
