@@ -110,6 +110,16 @@ class Vlan(_Model):
     address: IPv4Interface = Field(description="Address of the node in it, with the prefix length of its network.")
 
 
+class ReleaseChoice(_Model):
+    """What an inventory wants other than its profile, of one release."""
+
+    enabled: bool | None = Field(None, description="Whether it is installed; `None`: as the profile says.")
+    node: DnsLabel | None = Field(None, description="The node it runs on, in place of the catalogue's choice.")
+    version: str | None = Field(None, description="Version of its chart, in place of the catalogue's.")
+    values: dict[str, Any] = Field(default_factory=dict, description="Helm values over those of the catalogue.")
+    timeout_s: int | None = Field(None, ge=30, description="How long it may take to become ready, in seconds.")
+
+
 class ClusterSettings(_Model):
     """What is the same on every node."""
 
@@ -212,6 +222,47 @@ class ClusterSettings(_Model):
         True,
         validate_default=True,
         description="Who may reach what on the nodes. `True`: the defaults; `False`: no firewall of ours.",
+    )
+
+    # The platform on the cluster.
+    platform_profile: Literal["named", "clean", "minimal", "none"] = Field(
+        "named",
+        description="Which releases of the catalogue are installed: `named` the systems of the reference platform, "
+        "`clean` the same with permissively licensed ones in the place of others, `minimal` only what every cluster "
+        "needs, `none` nothing.",
+    )
+    platform_releases: dict[DnsLabel, ReleaseChoice] = Field(
+        default_factory=dict, description="What differs from the profile, by release: on or off, node, values."
+    )
+    platform_waivers: dict[DnsLabel, str] = Field(
+        default_factory=dict,
+        description="Releases that `clean` accepts though their licence is not permissive, with the reason.",
+    )
+    service_addresses: dict[DnsLabel, IPv4Address] = Field(
+        default_factory=dict,
+        description="Fixed addresses of published services, by name (`nifi`, `trino`, `grafana`, `jupyterlab`), "
+        "in `metallb_pool` or `services_cidr`.",
+    )
+    chart_mirror: str | None = Field(
+        None,
+        description="Where charts come from, a directory of this machine or a URL with `<chart>-<version>.tgz`; "
+        "`None`: each chart's own repository.",
+    )
+    helm_version: str = Field("v4.1.4", pattern=r"^v[34]\.\d+\.\d+$", description="Helm release on the first server.")
+    helm_mirror: str = Field(
+        "https://get.helm.sh",
+        description="Where Helm comes from: a directory of this machine or a URL, laid out like get.helm.sh.",
+    )
+    secrets_provider: Literal["age", "environment", "pass"] = Field(
+        "age",
+        description="Where the platform's secrets are kept: in an age-encrypted file beside the inventory, in "
+        "environment variables, or in the password store `pass`.",
+    )
+    secrets_file: str | None = Field(
+        None, description="The age-encrypted file; `<inventory>.secrets.age` beside the inventory when it is `None`."
+    )
+    secrets_key: str = Field(
+        "~/.config/piclusterops/age.key", description="The age identity that reads it; keep it out of the repository."
     )
 
     time_sync_timeout_s: int = Field(120, ge=1, description="How long to wait for a synchronised clock, in seconds.")

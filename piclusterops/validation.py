@@ -19,7 +19,16 @@ from pyinfra.connectors.ssh import ConnectorData
 from piclusterops.faults import Fault, SettingsError, closest, literal, shown
 from piclusterops.networks import HostBitsError, parse_network
 from piclusterops.rules import RULES, Draft, NodeDraft
-from piclusterops.settings import AdminUser, Cluster, ClusterSettings, Node, NodeSettings, Reservation, Vlan
+from piclusterops.settings import (
+    AdminUser,
+    Cluster,
+    ClusterSettings,
+    Node,
+    NodeSettings,
+    ReleaseChoice,
+    Reservation,
+    Vlan,
+)
 from piclusterops.zones import FirewallSettings, Rate, Rule, Zone
 
 CLUSTER_KEYS = tuple(ClusterSettings.model_fields)
@@ -355,6 +364,7 @@ def _parts(key: str, location: Sequence[int | str]) -> list[str]:
         "system_reserved": Reservation,
         "kube_reserved": Reservation,
         "vlans": Vlan,
+        "platform_releases": ReleaseChoice,
         "firewall": FirewallSettings,
     }
     if key == "firewall" and len(location) > 3:
