@@ -30,7 +30,8 @@ from rich.table import Table
 
 from piclusterops.inventory import environment_path, load_inventory
 from piclusterops.lab.fleet import Lab
-from piclusterops.lab.state import Fleet, LabError, cache_root
+from piclusterops.lab.state import Fleet, LabError
+from piclusterops.paths import cache_root
 from piclusterops.settings import Cluster
 from piclusterops.sysctl import MODULES, PARAMETERS
 from piclusterops.validation import cluster_from_inventory

@@ -17,7 +17,8 @@ from docker.errors import DockerException
 
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
-from piclusterops.lab.state import LabError, cache_root
+from piclusterops.lab.state import LabError
+from piclusterops.paths import cache_root
 
 #: Seconds that dockerd gets to answer after its start; it took 1 to 3 s on two busy cores.
 START_TIMEOUT = 60.0

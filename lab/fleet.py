@@ -31,7 +31,6 @@ from piclusterops.lab.state import (
     FleetHost,
     LabError,
     address,
-    cache_root,
     default_name,
     free_block,
     locked,
@@ -39,6 +38,7 @@ from piclusterops.lab.state import (
     routed_networks,
     state_dir,
 )
+from piclusterops.paths import cache_root
 
 LABEL = "piclusterops.lab"
 HOST_LABEL = "piclusterops.lab-host"

@@ -19,7 +19,8 @@ from docker.models.containers import Container
 
 from piclusterops.lab import progress
 from piclusterops.lab.progress import say
-from piclusterops.lab.state import LabError, cache_root
+from piclusterops.lab.state import LabError
+from piclusterops.paths import cache_root
 
 SUITE = "bookworm"
 REGISTRY_BASE = "debian:bookworm"

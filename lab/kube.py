@@ -13,7 +13,8 @@ from docker.client import DockerClient
 
 from piclusterops.lab import image, mirror
 from piclusterops.lab.progress import say, step
-from piclusterops.lab.state import LabError, cache_root
+from piclusterops.lab.state import LabError
+from piclusterops.paths import cache_root
 
 #: The control plane's programs.
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")

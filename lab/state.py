@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from piclusterops.paths import cache_root
+
 #: Second octets of the /16 blocks that labs take, in this order.
 BLOCKS = range(77, 100)
 #: Third octet of each network of a lab.
@@ -23,11 +25,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,29}")
 
 class LabError(Exception):
     """The lab cannot do what was asked: the message has the cause and the next command."""
-
-
-def cache_root() -> Path:
-    """The folder that holds everything a lab leaves on the machine: ``$PICLUSTEROPS_CACHE`` or the default."""
-    return Path(os.environ.get("PICLUSTEROPS_CACHE") or Path.home() / ".cache" / "piclusterops").absolute()
 
 
 def default_name() -> str:

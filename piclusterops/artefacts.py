@@ -21,6 +21,8 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+from piclusterops.paths import cache_root
+
 _TIMEOUT_S = 30.0
 _CHUNK = 1 << 20
 _LARGEST_CHECKSUM_FILE = 1 << 20
@@ -58,11 +60,6 @@ RELEASES: dict[str, Release] = {
     "aarch64": Release("arm64", "k3s-arm64"),
     "x86_64": Release("amd64", "k3s"),
 }
-
-
-def cache_root() -> Path:
-    """Where downloads are kept: ``$PICLUSTEROPS_CACHE`` or ``~/.cache/piclusterops``."""
-    return Path(os.environ.get("PICLUSTEROPS_CACHE") or Path.home() / ".cache" / "piclusterops")
 
 
 def location(mirror: str, version: str, file: str) -> str:

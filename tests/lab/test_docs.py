@@ -12,7 +12,7 @@ import pytest
 from runs import REPOSITORY
 
 from piclusterops.lab.fleet import Lab
-from piclusterops.lab.state import cache_root
+from piclusterops.paths import cache_root
 
 pytestmark = pytest.mark.lab
 

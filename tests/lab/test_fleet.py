@@ -14,7 +14,8 @@ import pytest
 
 from piclusterops.lab import engine
 from piclusterops.lab.fleet import Lab, Node
-from piclusterops.lab.state import address, cache_root
+from piclusterops.lab.state import address
+from piclusterops.paths import cache_root
 
 pytestmark = pytest.mark.lab
 

@@ -16,7 +16,7 @@ import pytest
 from runs import FINGERPRINT, REPOSITORY, Run, out, pyinfra
 
 from piclusterops.lab.fleet import Lab
-from piclusterops.lab.state import cache_root
+from piclusterops.paths import cache_root
 
 pytestmark = pytest.mark.lab
 

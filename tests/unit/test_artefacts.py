@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from piclusterops import artefacts
 from piclusterops.artefacts import RELEASES, ArtefactError, checksums, fetch, location, parse_checksums
 
 VERSION = "v1.36.5+k3s1"
@@ -169,8 +168,3 @@ def test_a_mirror_that_cannot_be_read_is_named(where: str, text: str) -> None:
 def test_a_missing_version_is_named(server: Server) -> None:
     with pytest.raises(ArtefactError, match=r"sha256sum-arm64\.txt: Not Found"):
         checksums(url(server), "v9.9.9+k3s1", RELEASES["aarch64"])
-
-
-def test_the_cache_is_in_the_home_directory_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PICLUSTEROPS_CACHE")
-    assert artefacts.cache_root() == Path.home() / ".cache" / "piclusterops"

@@ -15,7 +15,6 @@ from piclusterops.lab.state import (
     FleetHost,
     LabError,
     address,
-    cache_root,
     default_name,
     free_block,
     locked,
@@ -23,6 +22,7 @@ from piclusterops.lab.state import (
     routed_networks,
     state_dir,
 )
+from piclusterops.paths import cache_root
 
 
 def fleet(**changes: object) -> Fleet:
