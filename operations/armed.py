@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 import gevent
 from paramiko import SSHException
 from pyinfra.api import FunctionCommand, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
@@ -32,6 +31,7 @@ from pyinfra.connectors.ssh import SSHConnector
 from piclusterops.facts.armed import ARMED_DIR
 from piclusterops.facts.cache import forget
 from piclusterops.operations.managed import ManagedFile
+from piclusterops.operations.quiet import privileges
 from piclusterops.session import ssh_command
 
 TOOL = "/usr/local/lib/piclusterops/armed"
@@ -172,15 +172,9 @@ class PermanentError(ArmedError):
     """A connection that is refused for good: by our key, or by the host's."""
 
 
-def connector_arguments(target: Host) -> dict[str, Any]:
-    """The privileges of the operation that runs, for commands that a function runs."""
-    arguments: dict[str, Any] = dict(target.current_op_global_arguments or {})
-    return {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS and value is not None}
-
-
 def _run(connector: SSHConnector, command: str, timeout_s: float, stdin: str = "") -> Answer:
     """Run a command with the operation's privileges; nothing of it is printed at any verbosity."""
-    arguments = connector_arguments(connector.host)
+    arguments = privileges(connector.host)
     if stdin:
         arguments["_stdin"] = stdin
     try:

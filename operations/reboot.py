@@ -14,7 +14,7 @@ from pyinfra.connectors.util import clear_askpass_cache
 
 from piclusterops.facts.cache import forget
 from piclusterops.facts.snapshot import Query, Snapshot, parse, script
-from piclusterops.operations.armed import connector_arguments
+from piclusterops.operations.quiet import privileges
 
 #: Detached, so that the connection is closed before the host goes down. Without AccuracySec a timer may be a
 #: minute late.
@@ -90,7 +90,7 @@ def snapshot_after_boot(target: Host, query: Query) -> Snapshot:
         OSError, SSHException: the connection failed.
     """
     try:
-        return parse(read(target, script(query), **connector_arguments(target)))
+        return parse(read(target, script(query), **privileges(target)))
     except (KeyError, ValueError) as error:
         raise RebootError(f"its state could not be read: {error}") from error
 
