@@ -234,7 +234,10 @@ def _parse(path: Path) -> Release:
 
 
 def _faults(releases: dict[str, Release]) -> list[str]:
-    """What is wrong between releases: unknown or late dependencies, cycles, Secrets of one name."""
+    """What is wrong between releases: unknown or late dependencies, Secrets of one name.
+
+    Circles depend on who fulfils a contract: `piclusterops.platform` finds them.
+    """
     contracts = {contract for release in releases.values() for contract in release.provides}
     faults = [
         f"{release.name}: depends on {name}, which is no release and no contract"
