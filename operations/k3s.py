@@ -41,6 +41,7 @@ from piclusterops.k3s_config import (
 )
 from piclusterops.operations.k3s_start import restart
 from piclusterops.operations.managed import (
+    UNFINISHED,
     Commands,
     ManagedFile,
     digest_of,
@@ -166,16 +167,13 @@ def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.Loc
 
 
 def install_upload(uploaded: str, digest: str, dest: str, mode: str = "644") -> str:
-    """Shell that moves an upload to its place: root's own copy is verified, then renamed.
-
-    A copy that a power cut left behind is removed first: the next one would not take its name.
-    """
+    """Shell that moves an upload to its place: root's own copy is verified, then renamed."""
     source, target = quote(uploaded), quote(dest)
     return (
-        f'd=$(dirname {target}); mkdir -p "$d" && rm -f {target}.?????? && umask 077 && t=$(mktemp {target}.XXXXXX) && '
+        f'd=$(dirname {target}); mkdir -p "$d" && umask 077 && t={target}{UNFINISHED} && '
         f'trap \'rm -f "$t" {source}\' EXIT && cat {source} >"$t" && '
         f"printf '%s  %s\\n' {digest} \"$t\" | sha256sum -c --status && "
-        f'chown 0:0 "$t" && chmod {mode} "$t" && sync "$t" && mv -f "$t" {target}'
+        f'chown 0:0 "$t" && chmod {mode} "$t" && sync "$t" && rm -f {source} && mv -f "$t" {target}'
     )
 
 
@@ -445,7 +443,7 @@ def make_tokens(prefix: str = "") -> str:
     for path, known in ((TOKEN, SERVER_K10_TOKEN), (AGENT_TOKEN, AGENT_K10_TOKEN)):
         dest, source = quote(prefix + path), quote(prefix + known)
         lines.append(
-            f"[ -s {dest} ] || {{ t=$(mktemp {dest}.XXXXXX) && "
+            f"[ -s {dest} ] || {{ t={dest}{UNFINISHED} && "
             f"if [ -s {source} ]; then sed 's/^K10[^:]*::[^:]*://' {source}; "
             f"else od -An -N32 -tx1 /dev/urandom | tr -d ' \\n'; echo; fi >\"$t\" && "
             f'sync "$t" && mv -f "$t" {dest}; }}'

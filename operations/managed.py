@@ -55,15 +55,25 @@ def digest_of(files: Mapping[str, ManagedFile]) -> str:
     return sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def write_file(path: str, file: ManagedFile) -> StringCommand:
-    """Write a file whole: content on stdin, private temporary file, fsync, rename.
+#: Ending of a file that is being written. One name for each file, so that what a power cut left goes with the next try.
+UNFINISHED = ".piclusterops-new"
 
-    A controller that dies while it sends looks like the end of the content, hence the digest before the rename.
+
+def receive(content: str) -> str:
+    """Shell that takes a content from its input into "$t", private and anew, and fails unless all of it came.
+
+    A controller that dies while it sends looks like the end of the content.
     """
+    digest = sha256(content.encode()).hexdigest()
+    return f'umask 077 && rm -f "$t" && cat >"$t" && [ "$(sha256sum <"$t")" = "{digest}  -" ]'
+
+
+def write_file(path: str, file: ManagedFile) -> StringCommand:
+    """Write a file whole: content on stdin, private temporary file, digest, fsync, rename."""
     dest = quote(path)
     return StringCommand(
-        f'd=$(dirname {dest}) && {{ [ -d "$d" ] || mkdir -p "$d"; }} && umask 077 && t=$(mktemp {dest}.XXXXXX) && '
-        'trap \'rm -f "$t"\' EXIT && cat >"$t" && '
+        f'd=$(dirname {dest}) && {{ [ -d "$d" ] || mkdir -p "$d"; }} && t={quote(path + UNFINISHED)} && '
+        f"trap 'rm -f \"$t\"' EXIT && {receive(file.content)} && "
         f'chown {quote(file.user)}:{quote(file.group)} "$t" && chmod {quote(file.mode)} "$t" && '
         f'sync "$t" && mv -f "$t" {dest} && sync "$d"',
         _stdin=file.content,

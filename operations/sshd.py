@@ -15,7 +15,7 @@ from piclusterops.facts.armed import is_pending
 from piclusterops.facts.node import SshdState, sshd_state
 from piclusterops.facts.snapshot import Query, Snapshot, snapshot_of
 from piclusterops.operations.armed import ArmedChange, armed
-from piclusterops.operations.managed import ManagedFile, digest_of, refuse, set_stamp, unknown_state
+from piclusterops.operations.managed import UNFINISHED, ManagedFile, digest_of, refuse, set_stamp, unknown_state
 from piclusterops.session import ssh_command
 from piclusterops.settings import ClusterSettings
 
@@ -30,7 +30,7 @@ _NEW_HOST_KEY = (
 )
 # The original is kept once; a list without a strong group is left alone.
 _STRONG_MODULI = (
-    f'f={sshd.MODULI}; b="$f.piclusterops.bak"; t=$(mktemp "$f.XXXXXX") || exit 1; trap \'rm -f "$t"\' EXIT; '
+    f'f={sshd.MODULI}; b="$f.piclusterops.bak"; t="$f{UNFINISHED}"; trap \'rm -f "$t"\' EXIT; '
     '[ -e "$b" ] || { cp -p "$f" "$t" && sync "$t" && mv -f "$t" "$b"; } || exit 1; '
     f'awk \'/^#/ || $5 >= {sshd.MODULI_BITS}\' "$f" >"$t" && grep -qv \'^#\' "$t" && '
     'chmod --reference="$f" "$t" && sync "$t" && mv -f "$t" "$f" && sync /etc/ssh'

@@ -6,7 +6,6 @@ Every operation takes the role's query and reads nothing but its snapshot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from shlex import quote
 from typing import Any
 
@@ -18,7 +17,7 @@ from piclusterops.baseline import CLOUD_INIT_FILE, MODULES_FILE, SYSCTL_FILE, cl
 from piclusterops.facts.node import CLOCK_IS_SYNCHRONISED, CLOUD_INIT_DISABLED
 from piclusterops.facts.snapshot import Query, snapshot_of
 from piclusterops.facts.text import decoded, first_line
-from piclusterops.operations.managed import ManagedFile, refuse, unknown_state, write_file
+from piclusterops.operations.managed import UNFINISHED, ManagedFile, receive, refuse, unknown_state, write_file
 from piclusterops.session import ssh_command
 from piclusterops.sysctl import PARAMETERS, drift
 
@@ -47,12 +46,11 @@ def replace_file(path: str, content: str) -> StringCommand:
     The first call leaves the original as `<path>.piclusterops.bak`; no later call touches that. The mode stays,
     where the file system has modes: on the FAT of the boot partition all files have the same, and the same owner.
     """
-    file, digest = quote(path), sha256(content.encode()).hexdigest()
     return StringCommand(
-        f'f={file}; b="$f.piclusterops.bak"; d=$(dirname "$f"); umask 077; t=$(mktemp "$f.XXXXXX") || exit 1; '
+        f'f={quote(path)}; b="$f.piclusterops.bak"; d=$(dirname "$f"); umask 077; t="$f{UNFINISHED}"; '
         'trap \'rm -f "$t"\' EXIT; like_the_original() { chmod --reference="$f" "$t" 2>/dev/null; sync "$t"; }; '
         '[ -e "$b" ] || { cp "$f" "$t" && like_the_original && mv "$t" "$b"; } || exit 1; '
-        f'cat >"$t" && [ "$(sha256sum <"$t")" = "{digest}  -" ] && '
+        f"{receive(content)} && "
         'like_the_original && mv -f "$t" "$f" && sync "$d" && sync -f "$d"',
         _stdin=content,
     )
@@ -160,8 +158,8 @@ def timezone(zone: str, query: Query) -> Any:
     fault = f"{host.name}: there is no time zone {zone}. Next: set timezone to a name of: timedatectl list-timezones"
     yield (
         f"[ -f {quote(link)} ] || {{ echo {quote(fault)} >&2; exit 1; }}; "
-        f"ln -sfn {quote(link)} /etc/localtime.new && mv -fT /etc/localtime.new /etc/localtime && "
-        f"echo {quote(zone)} >/etc/timezone"
+        f"cd /etc && ln -sfn {quote(link)} localtime{UNFINISHED} && mv -fT localtime{UNFINISHED} localtime && "
+        f"echo {quote(zone)} >timezone{UNFINISHED} && mv -f timezone{UNFINISHED} timezone"
     )
 
 

@@ -12,14 +12,24 @@ from pyinfra.api import StringCommand, operation
 from piclusterops.baseline import SUDOERS_FILE, sudoers
 from piclusterops.facts.node import UserState, user_states
 from piclusterops.facts.snapshot import Query, snapshot_of
-from piclusterops.operations.managed import ManagedFile, unknown_state, write_file
+from piclusterops.operations.managed import UNFINISHED, ManagedFile, receive, unknown_state, write_file
 from piclusterops.settings import AdminUser
 
-# Runs as the user: a link planted in the home directory leads no further than the user's own permissions.
-_WRITE_KEYS = (
-    'umask 077; d="$1/.ssh"; mkdir -p "$d" && chmod 700 "$d" && t=$(mktemp "$d/authorized_keys.XXXXXX") && '
-    'trap \'rm -f "$t"\' EXIT && cat >"$t" && sync "$t" && mv -f "$t" "$d/authorized_keys"'
-)
+
+def _write_keys(user: str, home: str, keys: str) -> StringCommand:
+    """Write a user's keys as that user: a link planted in the home directory leads no further than its permissions.
+
+    The home directory is missing when an earlier `useradd` was cut off.
+    """
+    script = (
+        f'umask 077; d="$1/.ssh"; mkdir -p "$d" && chmod 700 "$d" && t="$d/authorized_keys{UNFINISHED}" && '
+        f'trap \'rm -f "$t"\' EXIT && {receive(keys)} && sync "$t" && mv -f "$t" "$d/authorized_keys"'
+    )
+    return StringCommand(
+        f"cd / && {{ [ -d {quote(home)} ] || mkhomedir_helper {quote(user)} 0077; }} && "
+        f"runuser -u {quote(user)} -- sh -c {quote(script)} sh {quote(home)}",
+        _stdin=keys,
+    )
 
 
 def wanted_keys(user: AdminUser, present: str | None, deploy_user: str) -> str:
@@ -66,10 +76,7 @@ def accounts(users: Sequence[AdminUser], query: Query) -> Any:
             changed = True
         keys = wanted_keys(user, state.keys, host.data.get("ssh_user", ""))
         if state.keys != keys or not state.has_private_keys(user.name):
-            yield StringCommand(
-                f"cd / && runuser -u {quote(user.name)} -- sh -c {quote(_WRITE_KEYS)} sh {quote(state.home)}",
-                _stdin=keys,
-            )
+            yield _write_keys(user.name, state.home, keys)
             changed = True
     if not changed:
         host.noop(f"{len(users)} users have their keys")

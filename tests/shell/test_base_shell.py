@@ -12,11 +12,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hostshell import Host, commands
+from pyinfra.api import StringCommand
 
 from piclusterops.facts import boot, node
 from piclusterops.facts.snapshot import Snapshot, parse, script
 from piclusterops.facts.text import first_line
 from piclusterops.operations import system, users
+from piclusterops.operations.managed import ManagedFile, write_file
 from piclusterops.operations.reboot import REBOOT
 from piclusterops.operations.system import install_command, replace_file
 from piclusterops.settings import AdminUser, ClusterSettings
@@ -80,6 +82,25 @@ def test_a_file_system_without_modes_is_no_obstacle(host: Host) -> None:
     host.fake("chmod", "echo 'Operation not permitted' >&2; exit 1")
     assert host.run(replace_file(CMDLINE, NEW)).returncode == 0
     assert file.read_text() == NEW
+
+
+@as_root
+@pytest.mark.parametrize("sent", [0, 10], ids=["nothing", "some"])
+def test_what_did_not_come_whole_replaces_no_file(host: Host, sent: int) -> None:
+    """The controller was killed: the shell only sees the end of its input, and goes on."""
+    file = host.write("/etc/thing", "old\n")
+    broken = host.run(write_file("/etc/thing", ManagedFile("new and longer\n")), stdin="new and longer\n"[:sent])
+    assert broken.returncode != 0
+    assert (file.read_text(), files(host, "/etc")) == ("old\n", {"thing"})
+
+
+@as_root
+def test_what_a_power_cut_left_of_a_file_is_gone_after_the_next_try(host: Host) -> None:
+    host.write("/etc/thing.piclusterops-new", "sec", mode=0o644)
+    host.fake("mv", f'stat -c %a {host.path("/etc/thing.piclusterops-new")} >{host.root}/seen; exec /bin/mv "$@"')
+    assert host.run(write_file("/etc/thing", ManagedFile("secret\n", "600"))).returncode == 0
+    assert (host.path("/etc/thing").read_text(), files(host, "/etc")) == ("secret\n", {"thing"})
+    assert host.path("/seen").read_text() == "600\n"
 
 
 # Packages
@@ -174,12 +195,13 @@ def test_a_time_zone_that_does_not_exist_changes_nothing(host: Host) -> None:
 # People
 
 
-def _keys_command(host: Host, home: str) -> str:
+def _keys_command(host: Host, home: str) -> StringCommand:
     # As on the host, but for the user nobody, who exists everywhere.
     alice = AdminUser(name="alice", ssh_keys=(KEY,))
     state = f"alice|{home}|alice|755 root directory|644 root regular file|"
     (command,) = commands(users.accounts, Snapshot(probes={"users": [state]}), users=[alice])
-    return command.get_raw_value().replace("runuser -u alice", "runuser -u nobody")
+    text = command.get_raw_value().replace("runuser -u alice", "runuser -u nobody")
+    return StringCommand(text, _stdin=command.connector_arguments["_stdin"])
 
 
 @pytest.fixture
@@ -195,7 +217,7 @@ def home() -> Iterator[Path]:
 
 @as_root
 def test_keys_are_written_as_the_user_and_private(host: Host, home: Path) -> None:
-    done = host.run(_keys_command(host, str(home)), stdin=f"{KEY}\n")
+    done = host.run(_keys_command(host, str(home)))
     assert (done.returncode, done.stderr) == (0, "")
     written = home / ".ssh" / "authorized_keys"
     assert written.read_text() == f"{KEY}\n"
@@ -208,9 +230,26 @@ def test_a_link_in_the_home_directory_gives_no_access_to_what_is_roots(host: Hos
     precious = home.parent / "precious"
     precious.mkdir(mode=0o700)
     (home / ".ssh").symlink_to(precious)
-    assert host.run(_keys_command(host, str(home)), stdin=f"{KEY}\n").returncode != 0
+    assert host.run(_keys_command(host, str(home))).returncode != 0
     assert not list(precious.iterdir())
     assert mode(precious) == 0o700
+
+
+@as_root
+def test_half_a_list_of_keys_locks_nobody_out(host: Host, home: Path) -> None:
+    host.run(_keys_command(host, str(home)))
+    assert host.run(_keys_command(host, str(home)), stdin=KEY[:20]).returncode != 0
+    assert [file.name for file in (home / ".ssh").iterdir()] == ["authorized_keys"]
+    assert (home / ".ssh" / "authorized_keys").read_text() == f"{KEY}\n"
+
+
+@as_root
+def test_a_user_whose_creation_was_cut_off_gets_a_home_directory(host: Host, home: Path) -> None:
+    home.rmdir()
+    host.fake("mkhomedir_helper", f"install -d -m 700 -o nobody {home}")
+    assert host.run(_keys_command(host, str(home))).returncode == 0
+    assert host.calls == ["mkhomedir_helper alice 0077"]
+    assert (home / ".ssh" / "authorized_keys").read_text() == f"{KEY}\n"
 
 
 def test_keys_of_a_user_are_exactly_those_of_the_inventory() -> None:

@@ -70,7 +70,7 @@ def test_a_whole_upload_is_put_in_place(host: Host, tmp_path: Path) -> None:
     upload = tmp_path / "k3s"
     upload.write_bytes(BINARY)
     dest = host.path("/usr/local/bin/.k3s.staged")
-    host.write("/usr/local/bin/.k3s.staged.a1B2c3", "left by a power cut")
+    host.write("/usr/local/bin/.k3s.staged.piclusterops-new", "left by a power cut")
     ok(host.run(install_upload(str(upload), DIGEST, str(dest), "755")))
     assert dest.parent.stat().st_mode & 0o777 == 0o755
     assert dest.read_bytes() == BINARY and dest.stat().st_mode & 0o777 == 0o755
