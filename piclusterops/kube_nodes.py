@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from piclusterops.quantities import mebibytes, millicores
 from piclusterops.settings import Cluster
 
 #: Annotations that remember which labels and taints are ours, so that foreign ones stay.
@@ -18,7 +19,10 @@ _ROLE = "node-role.kubernetes.io/"
 
 @dataclass(frozen=True)
 class KubeNode:
-    """A node as the API describes it. `heartbeat` and `created` are RFC 3339 times."""
+    """A node as the API describes it. `heartbeat` and `created` are RFC 3339 times.
+
+    `memory_mib` and `cpu_m` (thousandths of a core) are what it has for pods; 0 when its kubelet did not say.
+    """
 
     name: str
     ready: bool
@@ -32,6 +36,8 @@ class KubeNode:
     taints: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    memory_mib: int = 0
+    cpu_m: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """What a program would like to read, as JSON types."""
@@ -79,6 +85,7 @@ def _node(item: Any) -> KubeNode:
     meta, status = item["metadata"], item["status"]
     labels = meta.get("labels") or {}
     ready: dict[str, Any] = next((entry for entry in status.get("conditions") or [] if entry["type"] == "Ready"), {})
+    allocatable = status.get("allocatable") or {}
     addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses") or [])}
     return KubeNode(
         name=meta["name"],
@@ -93,6 +100,8 @@ def _node(item: Any) -> KubeNode:
         taints=tuple(_taint_text(taint) for taint in item["spec"].get("taints") or []),
         labels=labels,
         annotations=meta.get("annotations") or {},
+        memory_mib=mebibytes(allocatable.get("memory", "0")),
+        cpu_m=millicores(allocatable.get("cpu", "0")),
     )
 
 

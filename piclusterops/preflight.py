@@ -18,6 +18,10 @@ PROBE = (
     "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory_kb=\\1/p' /proc/meminfo\n"
     'd=/var/lib/rancher/k3s; while [ ! -d "$d" ]; do d=$(dirname "$d"); done\n'
     'df -Pk "$d" | awk \'NR==2 {print "disk_free_kb=" $4}\'\n'
+    # volumes may have a disk of their own
+    'd=/var/lib/rancher/k3s/storage; while [ ! -d "$d" ]; do d=$(dirname "$d"); done\n'
+    'df -Pk "$d" | awk \'NR==2 {print "volumes_kb=" $2; print "volumes_free_kb=" $4}\'\n'
+    'echo "cpus=$(nproc)"\n'
     '(. /etc/os-release; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; echo "os_name=$PRETTY_NAME")\n'
     "[ -x /usr/local/bin/k3s ] && timeout 20 /usr/local/bin/k3s --version "
     '| awk \'$1 == "k3s" && $2 == "version" {print "k3s_version=" $3}\'\n'
@@ -27,7 +31,11 @@ PROBE = (
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What the probe says. Sizes in MB of 1024 kB; `k3s_version` is empty when K3s is missing or silent."""
+    """What the probe says. Sizes in MB of 1024 kB; `k3s_version` is empty when K3s is missing or silent.
+
+    `volumes_mb` and `volumes_free_mb` are the size of the file system that volumes lie on and what is free of it; with
+    `cpus` they are 0 when unknown.
+    """
 
     arch: str
     memory_mb: int
@@ -37,6 +45,9 @@ class HostFacts:
     os_name: str
     installed: bool = False
     k3s_version: str = ""
+    cpus: int = 0
+    volumes_mb: int = 0
+    volumes_free_mb: int = 0
 
 
 def parse(lines: Sequence[str]) -> HostFacts | None:
@@ -52,6 +63,9 @@ def parse(lines: Sequence[str]) -> HostFacts | None:
             os_name=values["os_name"],
             installed=values.get("installed") == "yes",
             k3s_version=values.get("k3s_version", ""),
+            cpus=int(values.get("cpus", 0)),
+            volumes_mb=int(values.get("volumes_kb", 0)) // 1024,
+            volumes_free_mb=int(values.get("volumes_free_kb", 0)) // 1024,
         )
     except (KeyError, ValueError):
         return None

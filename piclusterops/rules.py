@@ -30,6 +30,7 @@ from piclusterops.networks import (
     pod_addresses,
     prefix_for_nodes,
 )
+from piclusterops.quantities import number_of
 from piclusterops.settings import DEFAULT_K3S_VERSION, ROLES, Cluster, ClusterSettings, Node, NodeSettings, Role, Vlan
 from piclusterops.sshd import RSA_BITS
 
@@ -1119,7 +1120,7 @@ def reserved_memory(draft: Draft) -> Iterator[Fault]:
     if not draft.usable(*keys):
         return
     settings = draft.settings
-    kept = _megabytes(settings.system_reserved.memory) + _megabytes(settings.kube_reserved.memory)
+    kept = sum(int(number_of(part.memory)) for part in (settings.system_reserved, settings.kube_reserved)) // 10**6
     if kept >= settings.min_memory_mb:
         yield Fault(
             "system_reserved",
@@ -1127,9 +1128,3 @@ def reserved_memory(draft: Draft) -> Iterator[Fault]:
             f"{kept} MB would be kept from pods, and a node may have only {settings.min_memory_mb} (min_memory_mb)",
             'system_reserved = {"memory": "256Mi"}, kube_reserved = {"memory": "256Mi"}, or a larger min_memory_mb',
         )
-
-
-def _megabytes(quantity: str) -> int:
-    """A Kubernetes quantity of memory (Ki, Mi, Gi) in MB, rounded down."""
-    factor = {"K": 2**10, "M": 2**20, "G": 2**30}[quantity[-2]]
-    return int(quantity[:-2]) * factor // 10**6
