@@ -252,7 +252,7 @@ put() {{
 }}
 put tool {TOOL} && put unit {unit} && rm tool unit || exit 1
 systemctl is-enabled -q {BOOT_UNIT} || systemctl enable -q {BOOT_UNIT} || exit 1
-systemctl is-enabled -q {BOOT_UNIT} && sync -f /etc && : >whole"""
+systemctl is-enabled -q {BOOT_UNIT} && sync -f /etc && : >whole && cd / || exit 1"""
 
 
 def _rollback_command(change: ArmedChange, token: str) -> str:
@@ -332,12 +332,12 @@ def _settle(host: Host, change: ArmedChange) -> None:
 
 def _arm(host: Host, change: ArmedChange, token: str) -> None:
     payload = _payload(change, token)
-    staged = _run(_open(host), stage_command(payload, token), _STEP_S, stdin=payload)
-    if not staged.ok:
-        raise ArmedError(f"it could not be sent whole: {_text(staged) or 'no reason given'}")
-    command = f"{TOOL} arm {change.name} {token} {change.timeout_s}; echo $?"
-    # When the answer is lost the host may have armed it: then its timer restores what is there anyway.
-    answer = _run(_open(host), command, 2 * _STEP_S)
+    # In one command, so that nothing stays behind when we die in between. When the answer is lost the host may have
+    # armed it: then its timer restores what is there anyway.
+    command = f"{stage_command(payload, token)}\n{TOOL} arm {change.name} {token} {change.timeout_s}; echo $?"
+    answer = _run(_open(host), command, 3 * _STEP_S, stdin=payload)
+    if not answer.ok:
+        raise ArmedError(f"it could not be sent whole: {_text(answer) or 'no reason given'}")
     *output, status = answer.stdout.strip().splitlines() or ["?"]
     if status == "0":
         return

@@ -342,6 +342,10 @@ def running_state(node: str, targets: Mapping[str, BootTarget], timeout_s: int, 
         return
     target = targets[node]
     lacks = boot.differences(snapshot, target)
+    if not lacks and boot.REBOOT_STAMP in snapshot.stamps:
+        # of a run that was killed while the node was down
+        yield _FORGET_REBOOT
+        return
     if not lacks:
         host.noop("what it should boot with is in force")
         return

@@ -208,6 +208,13 @@ def test_half_a_change_is_never_armed(host: ArmedHost, cut: int) -> None:
     assert host.pending == []
 
 
+def test_what_was_staged_when_the_power_went_is_gone_after_the_boot(host: ArmedHost) -> None:
+    assert host.stage().returncode == 0
+    assert host.tool("boot").returncode == 0
+    assert list(host.path(ARMED_DIR).iterdir()) == []
+    assert host.as_before
+
+
 def test_one_change_at_a_time(host: ArmedHost) -> None:
     host.arm()
     host.tool("apply", "thing", TOKEN)
