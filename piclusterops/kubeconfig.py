@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pyinfra.api.exceptions import PyinfraError
+
+from piclusterops.whole_file import write_whole
 
 _LISTS = ("clusters", "contexts", "users")
 _API_PORT = 6443
@@ -82,8 +81,8 @@ def merge_file(path: Path, new: str) -> bool:
             return False
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if existing:
-            _write(target.with_name(f"{target.name}.bak"), existing)
-        _write(target, merged)
+            write_whole(target.with_name(f"{target.name}.bak"), existing.encode(), 0o600)
+        write_whole(target, merged.encode(), 0o600)
         return True
     except OSError as error:
         raise KubeconfigError(f"cannot write {path}: {error.strerror}") from error
@@ -121,16 +120,3 @@ def _parse(text: str, what: str) -> dict[str, Any]:
 
 def _dump(config: dict[str, Any]) -> str:
     return yaml.safe_dump(config, sort_keys=False, default_flow_style=False, width=1_000_000)
-
-
-def _write(path: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as sink:
-            sink.write(text)
-            sink.flush()
-            os.fsync(sink.fileno())
-        Path(name).replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()

@@ -6,12 +6,7 @@ only that digest is accepted. A digest is always one that a checksum file states
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from piclusterops import artefacts
 from piclusterops.artefacts import RELEASES, ArtefactError, Release
 from piclusterops.settings import ClusterSettings
+from piclusterops.whole_file import exclusive, write_whole
 
 How = Literal["lock command", "first use"]
 Key = tuple[str, str]
@@ -130,7 +126,7 @@ def write(path: Path, entries: Iterable[LockEntry]) -> list[LockEntry]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(path.parent):
+        with exclusive(path.parent):
             known = read(path)
             added = [entry for entry in entries if _is_new(path, known, entry)]
             if added:
@@ -161,36 +157,7 @@ def _stated(mirror: str, version: str, release: Release, how: How) -> list[LockE
     ]
 
 
-_in_this_process = threading.Lock()
-
-
-@contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """One writer at a time, on this machine; a lock on the directory leaves no extra file behind.
-
-    Within a process a thread lock comes first: waiting for it lets greenlets run, waiting in flock does not.
-    """
-    with _in_this_process:
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            # Not left to close(): gevent's closes a directory only later, in its event loop.
-            fcntl.flock(handle, fcntl.LOCK_UN)
-            os.close(handle)
-
-
 def _write(path: Path, entries: dict[Key, LockEntry]) -> None:
     rows = [entries[key].model_dump() for key in sorted(entries)]
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as sink:
-            sink.write(_HEADER + yaml.safe_dump({"artefacts": rows}, sort_keys=False, width=1000))
-            sink.flush()
-            os.fsync(sink.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
+    text = _HEADER + yaml.safe_dump({"artefacts": rows}, sort_keys=False, width=1000)
+    write_whole(path, text.encode(), 0o644)
