@@ -108,6 +108,10 @@ def hosts_of(inventory: Any) -> list[HostData]:
     return [*hosts, *repeated]
 
 
+#: The inventory that was sound last. A deploy file runs once for each host, and asks for the same each time.
+_sound: dict[str, tuple[list[HostData], Cluster]] = {}
+
+
 def cluster_from_hosts(hosts: Iterable[HostData]) -> Cluster:
     """The cluster that these hosts describe, nodes in the order given.
 
@@ -115,6 +119,15 @@ def cluster_from_hosts(hosts: Iterable[HostData]) -> Cluster:
         SettingsError: it can't work; lists every fault.
     """
     listed = list(hosts)
+    known = _sound.get("last")
+    if known and known[0] == listed:
+        return known[1]
+    cluster = _validated(listed)
+    _sound["last"] = (listed, cluster)
+    return cluster
+
+
+def _validated(listed: Sequence[HostData]) -> Cluster:
     faults = find_faults(listed)
     if faults:
         raise SettingsError(faults)

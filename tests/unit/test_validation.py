@@ -163,6 +163,15 @@ def test_valid_inventory_becomes_a_cluster(path: Path) -> None:
     assert cluster.first_server.is_server
 
 
+def test_an_inventory_is_validated_once_a_run_and_anew_when_its_data_change() -> None:
+    inventory = load_inventory(INVENTORIES / "valid" / "seven_nodes.py")
+    first = cluster_from_inventory(inventory)
+    assert cluster_from_inventory(inventory) is first
+    for host in inventory:
+        host.data.domain = "other.test"
+    assert cluster_from_inventory(inventory).settings.domain == "other.test"
+
+
 def test_cluster_has_the_nodes_of_the_inventory_in_its_order() -> None:
     cluster = cluster_from_inventory(load_inventory(INVENTORIES / "valid" / "seven_nodes.py"))
     assert [(node.name, node.role, node.address) for node in cluster.nodes] == [
