@@ -31,6 +31,15 @@ class AddressRange:
         """Whether some address of the range is in the network."""
         return self.first <= network.broadcast_address and network.network_address <= self.last
 
+    def without(self, addresses: Iterable[IPv4Address]) -> tuple[AddressRange, ...]:
+        """What is left of the range when these addresses are taken out, in ascending order."""
+        first, left = self.first, []
+        for address in sorted({address for address in addresses if address in self}):
+            if first < address:
+                left.append(AddressRange(first, address - 1))
+            first = address + 1
+        return (*left, AddressRange(first, self.last)) if first <= self.last else tuple(left)
+
 
 def parse_range(text: str) -> AddressRange:
     """Read ``first-last`` or a network, the two forms that MetalLB takes.

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from piclusterops.networks import AddressRange, parse_range
 from piclusterops.zones import FirewallSettings
 
 Role = Literal["master", "worker", "data_node"]
@@ -270,6 +271,13 @@ class ClusterSettings(_Model):
     ready_timeout_s: int = Field(300, ge=10, description="How long a node may take to become Ready, in seconds.")
     min_memory_mb: int = Field(1800, ge=512, description="Least memory of a node, in MB.")
     min_disk_mb: int = Field(4096, ge=512, description="Least free disk for K3s before it is installed, in MB.")
+
+    @property
+    def free_pool(self) -> tuple[AddressRange, ...]:
+        """What MetalLB may give to any service: `metallb_pool` without `service_addresses`, which are spoken for."""
+        if self.metallb_pool is None:
+            return ()
+        return parse_range(self.metallb_pool).without(self.service_addresses.values())
 
 
 class NodeSettings(_Model):
