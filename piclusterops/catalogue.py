@@ -196,7 +196,7 @@ class Release(_Model):
 
 def platform_folder() -> Path:
     """The folder with the catalogue's data."""
-    return Path(str(files("piclusterops.files"))) / "platform"
+    return Path(str(files("piclusterops.files").joinpath("platform")))
 
 
 @cache
