@@ -7,13 +7,9 @@ from gevent import monkey
 monkey.patch_all()  # pyinfra's connections need it, before anything imports ssl or socket
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from pyinfra.api import Inventory
-from pyinfra.api.exceptions import PyinfraError
 from rich.console import Console
 from rich.table import Table
 
@@ -21,31 +17,9 @@ from piclusterops import __version__, kubeconfig, lock
 from piclusterops.check_command import check
 from piclusterops.facts.kube import Nodes
 from piclusterops.firewall_command import firewall
-from piclusterops.inventory import InventoryError, environment_path, load_inventory
 from piclusterops.lab.commands import lab as lab_commands
-from piclusterops.session import CommandFailed, HostUnreachable, connected, output_of
-from piclusterops.settings import Cluster
-from piclusterops.validation import cluster_from_inventory
-
-env_option = click.option(
-    "--env", default="prod", show_default=True, help="Environment: the name of a file in inventories/, or a path."
-)
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and exit code 1."""
-    try:
-        yield
-    except (InventoryError, HostUnreachable, CommandFailed, PyinfraError, lock.LockError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def load(env: str) -> tuple[Path, Inventory, Cluster]:
-    """The inventory of an environment and the validated cluster in it."""
-    path = environment_path(env)
-    inventory = load_inventory(path)
-    return path, inventory, cluster_from_inventory(inventory)
+from piclusterops.session import CommandFailed, connected, output_of
+from piclusterops.verbs import env_option, load, plain_errors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Literal
 
 import click
 from pyinfra.api import Inventory
-from pyinfra.api.exceptions import PyinfraError
 from rich.console import Console
 from rich.table import Table
 
@@ -28,20 +25,16 @@ from piclusterops.firewall import (
     matrix_table,
     zone_of,
 )
-from piclusterops.inventory import InventoryError, environment_path, load_inventory
+from piclusterops.inventory import environment_path
 from piclusterops.ruleset import compile_ruleset
-from piclusterops.session import CommandFailed, HostUnreachable, connected, output_of
+from piclusterops.session import CommandFailed, connected, output_of
 from piclusterops.settings import ROLES, Cluster, Node
-from piclusterops.validation import cluster_from_inventory
+from piclusterops.verbs import env_option, load, plain_errors
 from piclusterops.zones import Address, Firewall, Verdict
 
 #: What became of an attempt to connect: a packet that the firewall accepts is answered, by a service or by the kernel.
 Outcome = Literal["open", "refused", "silent"]
 _CONNECT_S = 3.0
-
-env_option = click.option(
-    "--env", default="prod", show_default=True, help="Environment: the name of a file in inventories/, or a path."
-)
 
 
 @click.group()
@@ -49,17 +42,8 @@ def firewall() -> None:
     """Look at the firewall of the nodes: as the inventory has it, and as a host has it. Changes nothing."""
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    try:
-        yield
-    except (InventoryError, HostUnreachable, CommandFailed, PyinfraError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 def _load(env: str) -> tuple[Inventory, Cluster]:
-    inventory = load_inventory(environment_path(env))
-    cluster = cluster_from_inventory(inventory)
+    _, inventory, cluster = load(env)
     if not cluster.settings.firewall.enabled:
         raise click.ClickException(f"{env} has no firewall (firewall = False).\nNext: set firewall = True")
     return inventory, cluster
@@ -80,7 +64,7 @@ def _node(cluster: Cluster, name: str) -> Node:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the rule or policy that decides.")
 def matrix_command(env: str, only: str | None, as_json: bool) -> None:
     """Show who may open what on the nodes, by role, as the inventory has it."""
-    with _plain_errors():
+    with plain_errors():
         _, cluster = _load(env)
         wall = firewall_of(cluster)
     present = {node.role for node in cluster.nodes}
@@ -98,7 +82,7 @@ def matrix_command(env: str, only: str | None, as_json: bool) -> None:
 @click.argument("host")
 def show(env: str, host: str) -> None:
     """Print the ruleset of a node as the inventory has it, for nft."""
-    with _plain_errors():
+    with plain_errors():
         _, cluster = _load(env)
         click.echo(compile_ruleset(firewall_of(cluster), _node(cluster, host).role), nl=False)
 
@@ -108,7 +92,7 @@ def show(env: str, host: str) -> None:
 @click.argument("host")
 def diff(env: str, host: str) -> None:
     """Show what a deploy would change in the firewall of a node. Exit code 1 when it is not as the inventory has it."""
-    with _plain_errors():
+    with plain_errors():
         inventory, cluster = _load(env)
         wanted = compile_ruleset(firewall_of(cluster), _node(cluster, host).role)
         with connected(inventory, host) as target:
@@ -136,13 +120,13 @@ def test_command(env: str, host: str) -> None:
 
     It tests what this machine may reach; run it in another zone to test that one.
     """
-    with _plain_errors():
+    with plain_errors():
         inventory, cluster = _load(env)
         wall = firewall_of(cluster)
         node = _node(cluster, host)
     data = inventory.get_host(host).data
     address = str(data.get("ssh_hostname") or host)
-    with _plain_errors():
+    with plain_errors():
         own = _own_address(address)
     zone = source_of(wall, own)
     ports = [row for row in destinations(wall, node.role) if row.proto == "tcp" and row.to in ("host", "nodeport")]

@@ -96,11 +96,11 @@ def repeated_hosts(inventory: Any) -> list[str]:
     pyinfra merges such entries, so that the `Inventory` alone can't show that a node was left out. Empty when
     the inventory does not come from a file.
     """
-    path = _file_of(inventory)
+    path = inventory_file(inventory)
     if path is None:
         return []
     with ctx_state.use(State()):
-        groups = _get_groups_from_filename(path)
+        groups = _get_groups_from_filename(str(path))
     repeated = []
     for listed in groups.values():
         entries = listed[0] if isinstance(listed, tuple) else listed
@@ -109,13 +109,13 @@ def repeated_hosts(inventory: Any) -> list[str]:
     return repeated
 
 
-def _file_of(inventory: Any) -> str | None:
-    """The file of an inventory that `load_inventory` or pyinfra's command line loaded.
+def inventory_file(inventory: Any) -> Path | None:
+    """The file of an inventory that `load_inventory` or pyinfra's command line loaded, if it is from one.
 
     pyinfra keeps the code of every file that it executed, and puts all hosts into a group named like the file.
     """
     if inventory in _LOADED:
-        return _LOADED[inventory]
+        return Path(_LOADED[inventory])
     hosts = {host.name for host in inventory}
     files = [
         name
@@ -123,4 +123,4 @@ def _file_of(inventory: Any) -> str | None:
         if Path(name).parent.name != "group_data"
         and {host.name for host in getattr(inventory, "groups", {}).get(Path(name).stem, [])} == hosts
     ]
-    return files[-1] if hosts and files else None
+    return Path(files[-1]) if hosts and files else None
