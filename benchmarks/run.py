@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 PLAYBOOK = HERE / "playbook.yaml"
 ANSIBLE_CORE = "ansible-core==2.19.14"  # the last series for controllers with Python 3.11
-DEPLOY = ("-y", "inventories/lab.py", "benchmarks/site.py")
+DEPLOY = ("-y", "inventories/lab.py", "benchmarks/deploy.py")
 #: What one run of the scenario "one changed setting" repairs, on every host.
 CHANGED = "rotation of the sudo log"
 CAVEAT = (

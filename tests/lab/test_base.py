@@ -1,4 +1,4 @@
-"""Base and cgroups on hosts: from bare, again, after drift, after a kill, and when a host stays away."""
+"""Base and boot on hosts: from bare, again, after drift, after a kill, and when a host stays away."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DEPLOY = """
 from pyinfra import inventory
 
 from piclusterops.deploys.base import base
-from piclusterops.deploys.cgroups import cgroups
+from piclusterops.deploys.boot import boot
 from piclusterops.deploys.stop import stop_at_first_failure
 from piclusterops.validation import cluster_from_inventory
 
 stop_at_first_failure()
 cluster = cluster_from_inventory(inventory)
-base(cluster)
-cgroups(cluster)
+base(cluster=cluster)
+boot(cluster=cluster)
 """
 
 
@@ -69,7 +69,7 @@ def test_a_dry_run_on_bare_hosts_names_the_changes_and_makes_none(base_lab: Lab,
     dry = run(base_lab, deploy, "--dry", "--json")
     assert dry.returncode == 0, dry.output
     assert set(dry.plan["Base | Install packages"]) == set(NODES)
-    assert dry.plan["Cgroups | Reboot pi-worker-1 if it runs without the memory cgroup"] == ["pi-worker-1"]
+    assert dry.plan["Boot | Reboot pi-worker-1 if its running state differs"] == ["pi-worker-1"]
     assert {node: out(base_lab, node, FINGERPRINT) for node in NODES} == before
 
 
@@ -184,5 +184,5 @@ def test_a_node_that_stays_away_ends_the_run_before_the_next_reboots(base_lab: L
     base_lab.wait_ssh(["pi-worker-1"])
     resumed = run(base_lab, deploy, "-y", "--json")
     assert resumed.returncode == 0, resumed.output
-    assert set(resumed.changes) == {"Cgroups | Reboot pi-worker-2 if it runs without the memory cgroup"}
+    assert set(resumed.changes) == {"Boot | Reboot pi-worker-2 if its running state differs"}
     assert boot_id(base_lab, "pi-worker-2") != untouched

@@ -41,7 +41,7 @@ preflight(cluster)
 k3s(cluster)
 verify(cluster)
 """
-# What the base and cgroups parts of the deployment do for K3s.
+# What the base and boot parts of the deployment do for K3s.
 PREPARE = """
 set -e
 printf '%s\\n' vm.panic_on_oom=0 vm.overcommit_memory=1 kernel.panic=10 kernel.panic_on_oops=1 \
