@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from piclusterops import __version__, kubeconfig, lock
 from piclusterops.check_command import check
@@ -19,6 +18,7 @@ from piclusterops.facts.kube import Nodes
 from piclusterops.firewall_command import firewall
 from piclusterops.lab.commands import lab as lab_commands
 from piclusterops.session import CommandFailed, connected, output_of
+from piclusterops.status import missing_nodes, status_table
 from piclusterops.verbs import env_option, load, plain_errors
 
 
@@ -35,7 +35,7 @@ def main() -> None:
 @env_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(env: str, as_json: bool) -> None:
-    """Show the nodes of the cluster: roles, versions, Ready. Exit code 1 when one is not Ready or missing."""
+    """Show the nodes of the cluster: roles, Ready, age, versions, taints. Exit code 1 when one is not Ready or missing."""
     with plain_errors():
         _, inventory, cluster = load(env)
         with connected(inventory, cluster.first_server.name) as host:
@@ -45,25 +45,11 @@ def status(env: str, as_json: bool) -> None:
                 f"{cluster.first_server.name}: the Kubernetes API does not answer\n"
                 f"Try: pyinfra -y inventories/{env}.py deploys/site.py"
             )
-    missing = sorted({node.name for node in cluster.nodes} - {node.name for node in nodes})
+    missing = missing_nodes(cluster, nodes)
     if as_json:
         click.echo(json.dumps({"nodes": [node.as_dict() for node in nodes], "missing": missing}, indent=2))
     else:
-        table = Table(title=f"Cluster {cluster.settings.cluster_name}")
-        for column in ("Node", "Role", "Ready", "Version", "Address", "Kubernetes roles"):
-            table.add_column(column, no_wrap=column != "Kubernetes roles", overflow="fold")
-        for node in nodes:
-            table.add_row(
-                node.name,
-                node.labels.get("piclusterops.io/role", "-"),
-                "[green]yes[/]" if node.ready else "[red]no[/]",
-                node.version,
-                node.address,
-                ", ".join(node.roles) or "-",
-            )
-        for name in missing:
-            table.add_row(name, cluster.node(name).role, "[red]missing[/]", "-", cluster.node(name).address, "-")
-        Console().print(table)
+        Console().print(status_table(cluster, nodes))
     if missing or not all(node.ready for node in nodes):
         raise SystemExit(1)
 
