@@ -35,7 +35,7 @@ def main() -> None:
 @env_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(env: str, as_json: bool) -> None:
-    """Show the nodes of the cluster: roles, Ready, age, versions, taints. Exit code 1 when one is not Ready or missing."""
+    """Show the nodes: roles, Ready, age, versions, taints. Exit code 1 when one is not Ready or missing."""
     with plain_errors():
         _, inventory, cluster = load(env)
         with connected(inventory, cluster.first_server.name) as host:
