@@ -81,6 +81,14 @@ class Pods(_Model):
         "node", description="`node`: on the release's node; `role`: one on each node of its role; `every`: a DaemonSet."
     )
 
+    @property
+    def resources(self) -> dict[str, dict[str, str]]:
+        """What the container of such a pod gets, as Kubernetes has it; of pods with one container."""
+        return {
+            "requests": {"cpu": f"{self.cpu_m}m", "memory": f"{self.memory_mib}Mi"},
+            "limits": {"memory": f"{self.memory_limit_mib}Mi"},
+        }
+
 
 class Volume(_Model):
     """A persistent volume of a release."""
@@ -121,6 +129,9 @@ class Secret(_Model):
     namespaces: tuple[str, ...] = Field((), description="Namespaces besides the release's own that need a copy.")
     restarts: tuple[str, ...] = Field(
         (), description="Workloads to restart when it changes: `namespace/kind/name`; the chart does not by itself."
+    )
+    rotation: str = Field(
+        "", description="What else a new value needs to be in force, for people: a server that keeps its own copy."
     )
 
 
@@ -192,6 +203,17 @@ class Release(_Model):
     def installable(self) -> bool:
         """Whether Helm installs it; K3s and the hosts' packages bring the others."""
         return self.source in ("helm", "own")
+
+    def pod(self, name: str) -> Pods:
+        """Its pods of that name.
+
+        Raises:
+            KeyError: it has none.
+        """
+        for pods in self.pods:
+            if pods.name == name:
+                return pods
+        raise KeyError(name)
 
 
 def platform_folder() -> Path:
