@@ -110,6 +110,68 @@ class _Document(_Model):
         return {(secret, key): entry for secret, keys in self.secrets.items() for key, entry in keys.items()}
 
 
+def make_key(key: Path) -> str:
+    """Make a private key that only its owner can read; returns what was done, for people.
+
+    Raises:
+        SecretsError: there is a file already, or the place is not fit for it.
+    """
+    where = _work_tree(key)
+    if where:
+        raise SecretsError(
+            f"{key} is in the Git work tree {where}: a private key does not belong there.\n"
+            "Next: set secrets_key to a path outside of it, such as ~/.config/piclusterops/age.key"
+        )
+    identity = pyrage.x25519.Identity.generate()
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    text = f"# created: {made}\n# public key: {identity.to_public()}\n{identity}\n"
+    try:
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as sink:
+            sink.write(text)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except OSError as error:
+        raise SecretsError(f"The key {key} can't be written: {error.strerror}.") from None
+    return (
+        f"A new key is in {key}: keep a copy where this machine's loss does not matter, "
+        "for without it nothing can be read."
+    )
+
+
+def read_key(key: Path, command: str) -> pyrage.x25519.Identity:
+    """The private key in a file; `command` makes one where there is none.
+
+    Raises:
+        SecretsError: there is none, or others can read it.
+    """
+    try:
+        with key.open(encoding="utf-8") as source:
+            mode = stat.S_IMODE(os.fstat(source.fileno()).st_mode)
+            text = "" if mode & 0o077 else source.read()
+    except FileNotFoundError:
+        raise SecretsError(
+            f"The key {key} that reads the secrets is not there.\n"
+            f"Next: copy it from the machine that made it, or make one of your own: {command}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SecretsError(f"The key {key} can't be read: {cause}.") from None
+    if mode & 0o077:
+        raise SecretsError(f"The key {key} can be read by others (mode {mode:04o}).\nNext: chmod 600 {key}")
+    for line in text.splitlines():
+        if line.startswith("AGE-SECRET-KEY-"):
+            try:
+                return pyrage.x25519.Identity.from_str(line.strip())
+            except pyrage.IdentityError:
+                break
+    raise SecretsError(
+        f"{key} holds no age identity, which is a line that begins with AGE-SECRET-KEY-1.\n"
+        "Next: restore it from its copy, or name another one with secrets_key"
+    )
+
+
 class AgeFile:
     """Secrets in one file, encrypted to everyone whose public key is in the file of recipients beside it.
 
@@ -125,41 +187,41 @@ class AgeFile:
 
     def prepare(self) -> list[str]:
         done = []
-        new_key = not self.key.exists()
+        new_key = not _exists(self.key)
         if new_key:
-            done.append(self._make_key())
-        identity = self._identity()
+            done.append(make_key(self.key))
+        identity = read_key(self.key, self.command)
         own = str(identity.to_public())
-        if new_key and self.file.exists():
+        if new_key and _exists(self.file):
             raise SecretsError(
                 f"{done[0]}\n{self.file} was encrypted for others and can't be read with it.\n"
                 f"Next: whoever reads it adds this line to {self.recipients_file} and runs: {self.command}\n  {own}"
             )
         with self._writing():
             document = self._read(identity)
-            if not self.recipients_file.exists():
+            if not _exists(self.recipients_file):
                 self._write_recipients(document.recipients or (own,))
                 done.append(f"The recipients are in {self.recipients_file}: commit it.")
             recipients = self._recipients(own)
-            if self.file.exists() and set(recipients) != set(document.recipients):
+            if _exists(self.file) and set(recipients) != set(document.recipients):
                 self._write(document.model_copy(update={"recipients": recipients}))
                 done.append(f"{self.file} is now encrypted for {_count(len(recipients), 'recipient')}.")
         return done
 
     def known(self, wanted: Collection[Name]) -> dict[Name, Dates]:
-        if not self.file.exists():
+        if not _exists(self.file):
             return {}
-        entries = self._read(self._identity()).entries()
+        entries = self._read(read_key(self.key, self.command)).entries()
         return {name: Dates(entry.created, entry.rotated) for name, entry in entries.items()}
 
     def read(self, wanted: Collection[Name]) -> dict[Name, SecretStr]:
-        if not self.file.exists():
+        if not _exists(self.file):
             return {}
-        entries = self._read(self._identity()).entries()
+        entries = self._read(read_key(self.key, self.command)).entries()
         return {name: entries[name].value for name in wanted if name in entries}
 
     def update(self, wanted: Collection[Name], change: Change) -> list[Name]:
-        identity = self._identity()
+        identity = read_key(self.key, self.command)
         with self._writing():
             document = self._read(identity)
             entries = document.entries()
@@ -181,63 +243,6 @@ class AgeFile:
                 recipients = self._recipients(str(identity.to_public()))
                 self._write(_Document(recipients=recipients, secrets=secrets))
             return written
-
-    def _make_key(self) -> str:
-        where = _work_tree(self.key)
-        if where:
-            raise SecretsError(
-                f"{self.key} is in the Git work tree {where}: a private key does not belong there.\n"
-                "Next: set secrets_key to a path outside of it, such as ~/.config/piclusterops/age.key"
-            )
-        identity = pyrage.x25519.Identity.generate()
-        made = datetime.now(UTC).isoformat(timespec="seconds")
-        text = f"# created: {made}\n# public key: {identity.to_public()}\n{identity}\n"
-        try:
-            self.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as sink:
-                sink.write(text)
-                sink.flush()
-                os.fsync(sink.fileno())
-        except OSError as error:
-            raise SecretsError(f"The key {self.key} can't be written: {error.strerror}.") from None
-        return (
-            f"A new key is in {self.key}: keep a copy where this machine's loss does not matter, "
-            "for without it nothing can be read."
-        )
-
-    def _identity(self) -> pyrage.x25519.Identity:
-        """The private key.
-
-        Raises:
-            SecretsError: there is none, or others can read it.
-        """
-        try:
-            with self.key.open(encoding="utf-8") as source:
-                mode = stat.S_IMODE(os.fstat(source.fileno()).st_mode)
-                text = "" if mode & 0o077 else source.read()
-        except FileNotFoundError:
-            raise SecretsError(
-                f"The key {self.key} that reads the secrets is not there.\n"
-                f"Next: copy it from the machine that made it, or make one of your own: {self.command}"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            cause = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise SecretsError(f"The key {self.key} can't be read: {cause}.") from None
-        if mode & 0o077:
-            raise SecretsError(
-                f"The key {self.key} can be read by others (mode {mode:04o}).\nNext: chmod 600 {self.key}"
-            )
-        for line in text.splitlines():
-            if line.startswith("AGE-SECRET-KEY-"):
-                try:
-                    return pyrage.x25519.Identity.from_str(line.strip())
-                except pyrage.IdentityError:
-                    break
-        raise SecretsError(
-            f"{self.key} holds no age identity, which is a line that begins with AGE-SECRET-KEY-1.\n"
-            "Next: restore it from its copy, or name another one with secrets_key"
-        )
 
     def _recipients(self, own: str) -> tuple[str, ...]:
         """Who may read the file.
@@ -269,7 +274,8 @@ class AgeFile:
         return tuple(dict.fromkeys(found))
 
     def _write_recipients(self, recipients: tuple[str, ...]) -> None:
-        lines = ["# Who may read the secrets beside this file: public keys of age, one a line.", *recipients]
+        note = "# Who may read the secrets beside this file, public keys of age, one a line."
+        lines = [note, f"# After a change: {self.command}", *recipients]
         write_whole(self.recipients_file, ("\n".join(lines) + "\n").encode(), 0o644)
 
     @contextmanager
@@ -293,7 +299,7 @@ class AgeFile:
             return _Document()
         except OSError as error:
             raise SecretsError(f"{self.file} can't be read: {error.strerror}.") from None
-        content = _decrypt(encrypted, identity)
+        content = decrypt(encrypted, identity)
         if content is None:
             raise SecretsError(
                 f"The key {self.key} does not open {self.file}.\n"
@@ -327,8 +333,8 @@ def _plain(document: _Document) -> bytes:
     return json.dumps(content, indent=1).encode("ascii")
 
 
-def _decrypt(encrypted: bytes, identity: pyrage.x25519.Identity) -> bytes | None:
-    """The content; None when the key does not open it, nothing when it is damaged."""
+def decrypt(encrypted: bytes, identity: pyrage.x25519.Identity) -> bytes | None:
+    """The content of an age file; None when the key does not open it, nothing when it is damaged."""
     try:
         return pyrage.decrypt(encrypted, [identity])
     except pyrage.DecryptError as error:
@@ -353,6 +359,13 @@ def parse_recipient(word: str) -> pyrage.x25519.Recipient | None:
 def _work_tree(path: Path) -> Path | None:
     """The Git work tree that a path is in."""
     return next((parent for parent in path.absolute().parents if (parent / ".git").exists()), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise SecretsError(f"{path} can't be looked for: {error.strerror}.") from None
 
 
 def _count(number: int, what: str) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
-from piclusterops.catalogue import Release, SecretKey
+from piclusterops.catalogue import Release, Secret, SecretKey
 from piclusterops.secret_providers import (
     AgeFile,
     Dates,
@@ -39,6 +39,8 @@ from piclusterops.settings import ClusterSettings
 
 __all__ = ["Missing", "Name", "Row", "SecretStore", "SecretsError", "open_store"]
 
+#: The name under which the unseal keys and the root token of the platform's own vault are kept; no release has it.
+UNSEAL = "vault-unseal"
 #: What the salt of bcrypt is derived from: one for all templates of a store.
 SALT: Name = ("picluster", "salt-key")
 _NOT_MADE = "random, and not made yet"
@@ -73,9 +75,10 @@ class Row:
 class SecretStore:
     """The secrets of one environment, wherever they are kept."""
 
-    def __init__(self, provider: Provider, command: str) -> None:
-        """`command` is what makes missing values: ``picluster secrets init --env prod``."""
-        self.provider, self.command = provider, command
+    def __init__(self, provider: Provider, option: str = "") -> None:
+        """`option` is how commands name the environment: `` --env prod``."""
+        self.provider, self.option = provider, option
+        self.command = f"picluster secrets init{option}"
 
     def values(self, releases: Iterable[Release]) -> dict[str, dict[str, SecretStr]]:
         """What the Secrets of these releases hold: Secret's name -> key -> value.
@@ -88,16 +91,34 @@ class SecretStore:
         wanted = definitions(releases)
         if not wanted:
             return {}
-        needed = _needed(wanted)
-        stored = self.provider.read(needed)
+        value = self._values(wanted)
+        found: dict[str, dict[str, SecretStr]] = {}
+        for secret, key in wanted:
+            found.setdefault(secret, {})[key] = SecretStr(value(secret, key))
+        return found
+
+    def value(self, releases: Iterable[Release], secret: str, key: str) -> SecretStr:
+        """One value, of these releases or of what else is kept.
+
+        Raises:
+            SecretsError: it, or what it is made of, is missing, or can't be read.
+        """
+        wanted, name = definitions(releases), (secret, key)
+        if name in wanted:
+            chosen = {other: wanted[other] for other in {name} | _sources(wanted, name)}
+            return SecretStr(self._values(chosen)(secret, key))
+        kept = self.get([name])
+        if name not in kept:
+            raise SecretsError(_unknown(wanted, secret, key))
+        return kept[name]
+
+    def _values(self, wanted: dict[Name, SecretKey]) -> Callable[[str, str], str]:
+        """How to get a value of these keys, all of which are there."""
+        stored = self.provider.read(_needed(wanted))
         missing = self._missing(wanted, stored)
         if missing:
             raise SecretsError(self.missing_text(missing))
-        evaluation = _Evaluation(wanted, stored)
-        found: dict[str, dict[str, SecretStr]] = {}
-        for secret, key in wanted:
-            found.setdefault(secret, {})[key] = SecretStr(evaluation.value(secret, key))
-        return found
+        return _Evaluation(wanted, stored).value
 
     def missing(self, releases: Iterable[Release]) -> list[Missing]:
         """The values that these releases need and that are not there. Reads no value.
@@ -113,9 +134,11 @@ class SecretStore:
         random = [f"{entry.secret}/{entry.key}" for entry in missing if entry.why == _NOT_MADE]
         lines = [f"  {entry.secret}/{entry.key}: {entry.why}" for entry in missing if entry.why != _NOT_MADE]
         lines += [f"  {_NOT_MADE}: {', '.join(random)}"] if random else []
-        owner = "" if random else f"\n      {self.command.replace(' init', ' set', 1)} SECRET KEY"
-        text = "\n".join(lines)
-        return f"Secrets are missing ({self.provider.title}):\n{text}\nNext: {self.command}{owner}"
+        commands = [self.command] if random else []
+        if len(random) < len(missing):
+            commands.append(f"picluster secrets set SECRET KEY{self.option}")
+        text, following = "\n".join(lines), "\n      ".join(commands)
+        return f"Secrets are missing ({self.provider.title}):\n{text}\nNext: {following}"
 
     def init(self, releases: Iterable[Release]) -> list[Name]:
         """Make the random values of these releases that are missing, and no other; returns which.
@@ -143,7 +166,8 @@ class SecretStore:
         Raises:
             SecretsError: the releases have no such key, its value is not the owner's to choose, or it can't be kept.
         """
-        kind = _definition(definitions(releases), secret, key).kind
+        wanted = definitions(releases)
+        kind = "given" if secret == UNSEAL else _definition(wanted, secret, key).kind
         if kind == "static":
             raise SecretsError(f"{secret}/{key} is no secret: its value is in the catalogue of releases.")
         if kind == "template":
@@ -218,11 +242,11 @@ def open_store(settings: ClusterSettings, inventory_path: Path | None) -> Secret
     Raises:
         SecretsError: neither says where the secrets are.
     """
-    command = f"picluster secrets init{_option(inventory_path)}"
+    option = _option(inventory_path)
     if settings.secrets_provider == "environment":
-        return SecretStore(Environment(), command)
+        return SecretStore(Environment(), option)
     if settings.secrets_provider == "pass":
-        return SecretStore(PasswordStore(settings.cluster_name), command)
+        return SecretStore(PasswordStore(settings.cluster_name), option)
     if settings.secrets_file:
         file = Path(settings.secrets_file).expanduser()
     elif inventory_path:
@@ -231,7 +255,8 @@ def open_store(settings: ClusterSettings, inventory_path: Path | None) -> Secret
         raise SecretsError(
             "secrets_file is not set: name the file of the secrets, such as inventories/prod.secrets.age"
         )
-    return SecretStore(AgeFile(file, Path(settings.secrets_key).expanduser(), command), command)
+    command = f"picluster secrets init{option}"
+    return SecretStore(AgeFile(file, Path(settings.secrets_key).expanduser(), command), option)
 
 
 def _option(inventory_path: Path | None) -> str:
@@ -251,16 +276,22 @@ def definitions(releases: Iterable[Release]) -> dict[Name, SecretKey]:
     }
 
 
-def users(releases: Iterable[Release], names: Collection[Name]) -> tuple[str, ...]:
-    """The releases whose Secrets these values go into, as they are or through a template, in the order given."""
+def touched(releases: Iterable[Release], names: Collection[Name]) -> list[tuple[Release, Secret]]:
+    """The Secrets that these values go into, as they are or through a template, with their releases, in that order."""
     chosen = list(releases)
     wanted = definitions(chosen)
     through = {name for name in wanted if _sources(wanted, name) & set(names)} | set(names)
-    return tuple(
-        release.name
+    return [
+        (release, secret)
         for release in chosen
-        if any((secret.name, key) in through for secret in release.secrets for key in secret.keys)
-    )
+        for secret in release.secrets
+        if any((secret.name, key) in through for key in secret.keys)
+    ]
+
+
+def users(releases: Iterable[Release], names: Collection[Name]) -> tuple[str, ...]:
+    """The names of the releases that use these values; see `touched`."""
+    return tuple(dict.fromkeys(release.name for release, _ in touched(releases, names)))
 
 
 def check_name(name: Name) -> None:
