@@ -15,7 +15,7 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.resources import files as resources
 from typing import Any, TypeVar
@@ -76,6 +76,8 @@ class ArmedChange:
             A change that must survive a power cut only once it is confirmed does its permanent part here.
         paths: (address, port) pairs that the controller must reach anew; None is the way that the inventory goes,
             with its jump hosts. Other paths are direct, and must show the same host key.
+        keep: more such pairs. What the controller reaches before the change must be reached after it; what it does
+            not is said and left out.
         confirm: functions that say over the new connection what is wrong, or None; tried again until `probe_s`.
         timeout_s: when the host undoes the change by itself, in seconds from before it is applied.
         probe_s: how long the new connection and `confirm` may take to succeed, in seconds.
@@ -90,6 +92,7 @@ class ArmedChange:
     fingerprint: str = ""
     persist: str = ""
     paths: tuple[tuple[str, int] | None, ...] = (None,)
+    keep: tuple[tuple[str, int], ...] = ()
     confirm: tuple[Confirmation, ...] = ()
     timeout_s: int = 90
     probe_s: int = 20
@@ -288,6 +291,7 @@ def apply_armed(state: State, host: Host, change: ArmedChange) -> bool:
     token = secrets.token_hex(8)
     try:
         _settle(host, change)
+        change = replace(change, paths=(*change.paths, *_reached(host, change)), keep=())
         _arm(host, change, token)
     except ArmedError as error:
         look = f"mend that, and run this again. To look at the host: {ssh_command(host)}"
@@ -328,6 +332,23 @@ def _settle(host: Host, change: ArmedChange) -> None:
             host.log(f"{change.name}: an earlier change was not confirmed; waiting until the host has undone it")
             said = True
         gevent.sleep(2 * _RETRY_S)
+
+
+def _reached(host: Host, change: ArmedChange) -> list[tuple[str, int]]:
+    """The further ways in that are open before the change."""
+    found = []
+    for path in change.keep:
+        try:
+            NewConnection(host, path).close()
+        except ArmedError as error:
+            host.log_styled(
+                f"{host.name}: {change.name}: {path[0]} port {path[1]} does not let us in as it is, and so this way in "
+                f"is not watched: {error}",
+                fg="yellow",
+            )
+        else:
+            found.append(path)
+    return found
 
 
 def _arm(host: Host, change: ArmedChange, token: str) -> None:

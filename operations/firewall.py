@@ -91,6 +91,7 @@ def change(cluster: Cluster, node: Node) -> ArmedChange:
         apply=_APPLY,
         rollback=_ROLLBACK,
         persist=_persist(digest_of(files)),
+        keep=cluster.settings.firewall.ways_in(node.name),
         confirm=(_k3s_is_well,),
         timeout_s=cluster.settings.armed_timeout_s,
     )

@@ -90,8 +90,8 @@ def wanted_files(settings: ClusterSettings, wanted: sshd.SshdConfig) -> dict[str
     return files
 
 
-def change(settings: ClusterSettings, wanted: sshd.SshdConfig, user: str) -> ArmedChange:
-    """The change that puts a configuration into force."""
+def change(node: str, settings: ClusterSettings, wanted: sshd.SshdConfig, user: str) -> ArmedChange:
+    """The change that puts a configuration into force on a node."""
     files = wanted_files(settings, wanted)
     return ArmedChange(
         name=NAME,
@@ -105,6 +105,7 @@ def change(settings: ClusterSettings, wanted: sshd.SshdConfig, user: str) -> Arm
         apply=f"{_RELOAD}reload",
         rollback=f'{_RELOAD}[ "$boot" = yes ] || reload',
         persist=set_stamp(NAME, digest_of(files)),
+        keep=settings.firewall.ways_in(node),
         timeout_s=settings.armed_timeout_s,
     )
 
@@ -168,7 +169,7 @@ def configure(node: str, settings: ClusterSettings, query: Query) -> Any:
         host.noop("sshd is configured")
         return
     yield FunctionCommand(_can_come_back, (wanted,), {})
-    yield armed(change(settings, wanted, state.user))
+    yield armed(change(node, settings, wanted, state.user))
 
 
 def _in_force(snapshot: Snapshot, state: SshdState, settings: ClusterSettings, wanted: sshd.SshdConfig) -> bool:

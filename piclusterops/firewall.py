@@ -364,9 +364,10 @@ def _zones_touching(firewall: Firewall, network: AnyNetwork) -> list[str]:
 
 def _unknown_nodes(cluster: Cluster, settings: FirewallSettings) -> Iterator[str]:
     names = {node.name for node in cluster.nodes}
-    for name in settings.node_addresses:
-        if name not in names:
-            yield f"node_addresses: {name} is no node of this cluster"
+    for key in ("node_addresses", "login_addresses"):
+        for name in getattr(settings, key):
+            if name not in names:
+                yield f"{key}: {name} is no node of this cluster"
 
 
 def _vpn_port_clash(cluster: ClusterSettings) -> Iterator[str]:

@@ -217,10 +217,19 @@ class FirewallSettings(_Model):
     node_addresses: dict[str, Annotated[tuple[Address, ...], BeforeValidator(_several)]] = Field(
         default_factory=dict, description="Node to further addresses it uses towards other nodes, such as IPv6."
     )
+    login_addresses: dict[str, Annotated[tuple[Address, ...], BeforeValidator(_several)]] = Field(
+        default_factory=dict,
+        description="Node to further addresses at which it lets us in, such as the one in the VPN: a change of the "
+        "firewall or of sshd that closes one of them to this machine is undone.",
+    )
     embedded_registry: bool = Field(False, description="Open the ports of K3s' embedded registry between nodes.")
     node_exporter: bool = Field(True, description="Open node-exporter's port between nodes and to pods.")
     longhorn: bool = Field(False, description="Open Longhorn's ports between nodes.")
     nfs_server: bool = Field(False, description="Open NFS (v4) on data nodes to the other nodes.")
+
+    def ways_in(self, node: str) -> tuple[tuple[str, int], ...]:
+        """The further ways in to a node, as address and port."""
+        return tuple((str(address), self.ssh_port) for address in self.login_addresses.get(node, ()))
 
 
 class Firewall(_Model):

@@ -223,7 +223,8 @@ def test_rules_and_settings_know_the_same_roles() -> None:
         ({"zones": {"pods": {"interfaces": "eth7"}}}, "zone pods lacks the interface cni0"),
         ({"policies": {"pods": {"pods": "drop"}}}, "pods -> pods must be accept"),
         ({"service_addresses": "192.168.0.120/30"}, "node pi-0: 192.168.0.120 is among the addresses of services"),
-        ({"node_addresses": {"pi-9": "fd00::9"}}, "pi-9 is no node of this cluster"),
+        ({"node_addresses": {"pi-9": "fd00::9"}}, "node_addresses: pi-9 is no node of this cluster"),
+        ({"login_addresses": {"pi-9": "10.8.0.9"}}, "login_addresses: pi-9 is no node of this cluster"),
     ],
 )
 def test_a_firewall_that_makes_no_sense_is_refused(given: dict[str, Any], words: str) -> None:
