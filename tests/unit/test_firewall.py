@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, get_args
 
+import k3s_samples
 import pytest
 from pydantic import ValidationError
 from rich import box
@@ -360,7 +361,7 @@ def documented(name: str) -> Firewall:
 def test_every_example_of_the_how_to_is_a_sound_firewall(block: str) -> None:
     given: dict[str, Any] = {}
     exec(block, {}, given)
-    wall = firewall_of(cluster(["master", "worker", "data_node"], vpn_cidr="10.8.0.0/24", **given))
+    wall = firewall_of(k3s_samples.cluster(vpn_cidr="10.8.0.0/24", **given))
     for role in ROLES:
         assert compile_ruleset(wall, role)
 
