@@ -7,6 +7,7 @@ they run and with which values is `piclusterops.platform`.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,18 @@ Verdict = Literal["permissive", "weak copyleft", "not permissive"]
 #: SPDX identifiers by what "MIT or Apache compatible" means for them (licence texts; charts' and applications' own).
 PERMISSIVE = frozenset({"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PostgreSQL", "PSF-2.0", "Zlib"})
 WEAK_COPYLEFT = frozenset({"MPL-2.0", "LGPL-2.1-or-later", "EPL-2.0"})
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 as to truth: only `true` and `false` are; `on`, which is the name of a key, is a word."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|false)$"), list("tf"))
 
 
 class CatalogueError(Exception):
@@ -127,6 +140,7 @@ class Secret(_Model):
     keys: dict[str, SecretKey]
     type: str = "Opaque"
     namespaces: tuple[str, ...] = Field((), description="Namespaces besides the release's own that need a copy.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels that its users look for.")
     restarts: tuple[str, ...] = Field(
         (), description="Workloads to restart when it changes: `namespace/kind/name`; the chart does not by itself."
     )
@@ -248,7 +262,7 @@ def read(folder: Path) -> dict[str, Release]:
 
 
 def _parse(path: Path) -> Release:
-    data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
     release = Release.model_validate(data)
     if release.name != path.stem:
         raise ValueError(f"it calls itself {release.name}")

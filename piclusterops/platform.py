@@ -364,9 +364,10 @@ def _rendered(
         return None if fixed is None else str(fixed)
 
     def provided(contract: str) -> dict[str, str]:
+        """What the selected provider of a contract tells its users, and as `node` the name of its node."""
         for provider in chosen.values():
             if contract in provider.provides:
-                return provider.provides[contract]
+                return {"node": place(cluster, provider)[0], **provider.provides[contract]}
         raise _MissingContract(contract)
 
     def selected(name: str) -> bool:
