@@ -26,7 +26,7 @@ from piclusterops.preflight import HostFacts
 from piclusterops.quantities import mebibytes, millicores
 from piclusterops.settings import Cluster, ClusterSettings, Node, ReleaseChoice
 
-Resource = Literal["memory", "cpu", "disk"]
+Resource = Literal["memory", "cpu"]
 
 #: The kubelet's default threshold below which it evicts pods, in MiB.
 EVICTION_MIB = 100
@@ -56,14 +56,12 @@ class NodeRoom:
     Attributes:
         memory_mib: allocatable memory.
         cpu_m: allocatable CPU, in thousandths of a core.
-        disk_mib: what volumes could take of the disk if nothing else were on it.
-        free_mib: what they can take now, what they have already included.
+        free_mib: what volumes can take of the disk, what they have already included.
         is_estimate: whether there is no kubelet yet that says so itself.
     """
 
     memory_mib: int
     cpu_m: int
-    disk_mib: int | None = None
     free_mib: int | None = None
     is_estimate: bool = False
 
@@ -79,18 +77,17 @@ def room_of(
         kube: the node of the API.
         stored: what volumes take already, in MiB.
     """
-    disk = free = None
+    free = None
     if host and host.volumes_mb:
-        disk = int(host.volumes_mb * DISK_USABLE)
-        free = max(0, host.volumes_free_mb + stored - (host.volumes_mb - disk))
+        free = max(0, host.volumes_free_mb + stored - round(host.volumes_mb * (1 - DISK_USABLE)))
     if kube and kube.memory_mib and kube.cpu_m:
-        return NodeRoom(kube.memory_mib, kube.cpu_m, disk, free)
+        return NodeRoom(kube.memory_mib, kube.cpu_m, free)
     if host is None or not host.cpus:
         return None
     kept = (settings.system_reserved, settings.kube_reserved)
     memory = host.memory_mb - sum(mebibytes(part.memory) for part in kept) - EVICTION_MIB
     cpu = host.cpus * 1000 - sum(millicores(part.cpu) for part in kept)
-    return NodeRoom(max(0, memory), max(0, cpu), disk, free, is_estimate=True)
+    return NodeRoom(max(0, memory), max(0, cpu), free, is_estimate=True)
 
 
 def rooms_of(
@@ -130,7 +127,7 @@ class Use:
 
     def of(self, resource: Resource) -> int:
         """What it takes of a resource that can run out."""
-        return {"memory": self.memory_mib, "cpu": self.cpu_m, "disk": self.disk_mib}[resource]
+        return self.memory_mib if resource == "memory" else self.cpu_m
 
 
 Loads = Mapping[str, Mapping[str, Use]]
@@ -154,9 +151,12 @@ def _k3s(settings: ClusterSettings, node: Node) -> dict[str, Use]:
 def _uses(cluster: Cluster, release: Release) -> Iterator[tuple[str, Use]]:
     nodes = place(cluster, release)
     where = {"node": nodes[:1], "role": nodes, "every": tuple(node.name for node in cluster.nodes)}
+    choice = cluster.settings.platform_releases.get(release.name) or ReleaseChoice()
     for pods in release.pods:
+        memory = choice.memory_mib.get(pods.name, pods.memory_mib)
         for node in where[pods.on]:
-            yield node, Use(pods.memory_mib, pods.memory_limit_mib, pods.cpu_m)
+            # without a limit it may take anything; the least of that is what it asks for
+            yield node, Use(memory, max(memory, pods.memory_limit_mib), pods.cpu_m)
     for volume in release.volumes:
         yield nodes[0], Use(disk_mib=volume.size_gib * 1024)
 
@@ -193,14 +193,10 @@ class NodeBudget:
         """What the node has too little of."""
         if self.room is None:
             return
-        there: dict[Resource, int | None] = {
-            "memory": self.room.memory_mib,
-            "cpu": self.room.cpu_m,
-            "disk": self.room.disk_mib,
-        }
+        there: dict[Resource, int] = {"memory": self.room.memory_mib, "cpu": self.room.cpu_m}
         for resource, has in there.items():
             wanted = self.used.of(resource)
-            if has is not None and wanted > has:
+            if wanted > has:
                 yield Shortage(self.name, resource, wanted, has)
 
     def as_dict(self) -> dict[str, Any]:
@@ -382,8 +378,11 @@ def _move(budget: Budget, shortages: Sequence[Shortage]) -> tuple[str, str] | No
         and any(pods.on == "node" for pods in release.pods)
         and place(budget.platform.cluster, release)[0] in overfull
     ]
-    for release in sorted(movable, key=lambda release: (bool(release.volumes), _memory(release), release.name)):
-        fitting = []
+    memory = {
+        release.name: sum(node.uses.get(release.name, Use()).memory_mib for node in budget.nodes) for release in movable
+    }
+    for release in sorted(movable, key=lambda release: (bool(release.volumes), memory[release.name], release.name)):
+        fitting: list[tuple[int, int, str]] = []
         for node in budget.nodes:
             if node.name not in overfull:
                 moved = budget.moved(release.name, node.name)
@@ -394,10 +393,6 @@ def _move(budget: Budget, shortages: Sequence[Shortage]) -> tuple[str, str] | No
     return None
 
 
-def _memory(release: Release) -> int:
-    return sum(pods.memory_mib for pods in release.pods if pods.on == "node")
-
-
 def _free(budget: Budget, name: str) -> int:
     """Memory that is left on a node, in MiB; nothing on one that nothing is known of."""
     node = next(node for node in budget.nodes if node.name == name)
@@ -406,11 +401,7 @@ def _free(budget: Budget, name: str) -> int:
 
 # -- the verdict ---------------------------------------------------------------------------------------------
 
-_WORDS: Mapping[Resource, tuple[str, str]] = {
-    "memory": ("memory", "the scheduler would leave pods Pending"),
-    "cpu": ("CPU", "the scheduler would leave pods Pending"),
-    "disk": ("disk", "the volumes can't all be filled, and a full disk evicts every pod of the node"),
-}
+_WORDS: Mapping[Resource, str] = {"memory": "memory", "cpu": "CPU"}
 
 
 def refusals(platform: Platform, rooms: Mapping[str, NodeRoom]) -> list[str]:
@@ -434,7 +425,7 @@ def findings(budget: Budget, severities: Sequence[str] = ("error", "warning")) -
 
 
 def _shortage(budget: Budget, short: Shortage) -> Finding:
-    what, why = _WORDS[short.resource]
+    what = _WORDS[short.resource]
     node = next(node for node in budget.nodes if node.name == short.node)
     estimate = " (estimated)" if node.room and node.room.is_estimate else ""
     return Finding(
@@ -443,16 +434,14 @@ def _shortage(budget: Budget, short: Shortage) -> Finding:
         "budget",
         f"the platform asks for {amount(short.wanted, short.resource)} of {what}, and there are "
         f"{amount(short.there, short.resource)}{estimate}: {amount(short.missing, short.resource)} too little",
-        f"{why}; most is taken by {_largest(node, short.resource)}",
+        f"the scheduler would leave pods Pending; most is taken by {_largest(node, short.resource)}",
         remedy_text(budget),
     )
 
 
 def amount(number: int, resource: Resource) -> str:
-    """A number with its unit: MiB of memory, cores of CPU, GiB of disk."""
-    if resource == "cpu":
-        return f"{number / 1000:.2f} cores"
-    return f"{number / 1024:.0f} GiB" if resource == "disk" else f"{number} MiB"
+    """A number with its unit: MiB of memory, cores of CPU."""
+    return f"{number / 1000:.2f} cores" if resource == "cpu" else f"{number} MiB"
 
 
 def _largest(node: NodeBudget, resource: Resource, count: int = 3) -> str:
@@ -494,16 +483,22 @@ def _limits(node: NodeBudget) -> Iterator[Finding]:
 
 
 def _growth(node: NodeBudget) -> Iterator[Finding]:
+    """Volumes of local-path reserve nothing, so that too little disk is no reason for Kubernetes to refuse them."""
     room = node.room
-    if room is None or room.free_mib is None or room.disk_mib is None:
+    if room is None or room.free_mib is None or node.used.disk_mib <= room.free_mib:
         return
-    if room.free_mib < node.used.disk_mib <= room.disk_mib:
-        yield Finding(
-            "warning",
-            node.name,
-            "budget",
-            f"its volumes may grow to {amount(node.used.disk_mib, 'disk')}, and {amount(room.free_mib, 'disk')} are "
-            "left for them",
-            "volumes of local-path reserve nothing, and a disk that is 85 % full makes the kubelet evict pods",
-            "make room (sudo apt-get clean; df -h), or use a larger disk",
-        )
+    largest = sorted(node.uses.items(), key=lambda item: (-item[1].disk_mib, item[0]))
+    most = ", ".join(f"{name} ({gibibytes(use.disk_mib)})" for name, use in largest[:3] if use.disk_mib)
+    yield Finding(
+        "warning",
+        node.name,
+        "budget",
+        f"its volumes may grow to {gibibytes(node.used.disk_mib)}, and {gibibytes(room.free_mib)} are left for them",
+        f"a disk that is {DISK_USABLE:.0%} full makes the kubelet evict pods; most is for {most}",
+        "a larger disk; or smaller volumes by values in platform_releases; or make room: sudo apt-get clean",
+    )
+
+
+def gibibytes(mib: int) -> str:
+    """A number of MiB in GiB."""
+    return f"{mib / 1024:.0f} GiB"

@@ -119,6 +119,11 @@ class ReleaseChoice(_Model):
     version: str | None = Field(None, description="Version of its chart, in place of the catalogue's.")
     values: dict[str, Any] = Field(default_factory=dict, description="Helm values over those of the catalogue.")
     timeout_s: int | None = Field(None, ge=30, description="How long it may take to become ready, in seconds.")
+    memory_mib: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="What its pods ask for where `values` change it, by their names in the catalogue, in MiB; what the "
+        "budget of a node is made of.",
+    )
 
 
 class ClusterSettings(_Model):

@@ -13,7 +13,7 @@ from piclusterops.platform import Planned, Platform, place
 from piclusterops.settings import Cluster
 
 #: What a Pi 5 with 8 GB has for pods with the default reservations, as its kubelet says, and a card of 64 GB.
-PI5 = NodeRoom(memory_mib=7450, cpu_m=3800, disk_mib=50_000, free_mib=45_000)
+PI5 = NodeRoom(memory_mib=7450, cpu_m=3800, free_mib=45_000)
 
 
 def release(name: str, **changes: Any) -> Release:
