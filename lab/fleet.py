@@ -31,6 +31,7 @@ from piclusterops.lab.state import (
     FleetHost,
     LabError,
     address,
+    address6,
     default_name,
     free_block,
     locked,
@@ -314,6 +315,10 @@ class Lab:
         addresses = self._addresses(host)
         first = next(iter(addresses))
         environment = {f"LAB_ETH{number}": value for number, value in enumerate(addresses.values())}
+        environment |= {
+            f"LAB6_ETH{number}": address6(self.fleet.block, network, host.octet)
+            for number, network in enumerate(addresses)
+        }
         environment["LAB_HOSTNAME"] = host.name if host.role == "client" else "raspberrypi"
         environment["LAB_BOOT"] = recipe.boot.get(host.name, BOOT)
         environment["container"] = "docker"

@@ -138,6 +138,11 @@ def address(block: int, network: str, octet: int) -> str:
     return f"10.{block}.{NETWORKS[network]}.{octet}"
 
 
+def address6(block: int, network: str, octet: int) -> str:
+    """The IPv6 address beside `address`, unique local (RFC 4193): the same numbers, as they read."""
+    return f"fd00:{block}:{NETWORKS[network]}::{octet}"
+
+
 def free_block(taken: Iterable[IPv4Network]) -> int:
     """The first of `BLOCKS` whose 10.<block>.0.0/16 overlaps none of the networks `taken`.
 

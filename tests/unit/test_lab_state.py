@@ -15,6 +15,7 @@ from piclusterops.lab.state import (
     FleetHost,
     LabError,
     address,
+    address6,
     default_name,
     free_block,
     locked,
@@ -103,6 +104,10 @@ def test_a_new_node_gets_the_lowest_free_address() -> None:
 def test_a_name_that_no_container_can_have_is_refused(name: str) -> None:
     with pytest.raises(LabError, match="lab name"):
         state_dir(name)
+
+
+def test_the_ipv6_address_reads_like_the_other_one() -> None:
+    assert (address(77, "vpn", 12), address6(77, "vpn", 12)) == ("10.77.8.12", "fd00:77:8::12")
 
 
 def test_environment_chooses_cache_and_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
