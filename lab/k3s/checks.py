@@ -239,6 +239,17 @@ def kubelet_drop_ins(folder: Path) -> dict[str, Any]:
     return merged
 
 
+def reservations(arguments: Mapping[str, str], settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What the kubelet keeps from Pods, by its arguments or else its configuration; K3s evicts by disk alone."""
+    kept = []
+    for argument, setting in (("system-reserved", "systemReserved"), ("kube-reserved", "kubeReserved")):
+        if argument in arguments:
+            kept.append(dict(part.split("=", 1) for part in arguments[argument].split(",") if "=" in part))
+        else:
+            kept.append({str(name): str(value) for name, value in (settings.get(setting) or {}).items()})
+    return kept
+
+
 def registries(file: Path) -> None:
     """registries.yaml must be a mapping with the sections that K3s knows. Raises Fatal."""
     try:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import etcd, join, log, snapshots
+from . import etcd, join, log, operators, snapshots
 from .api import Api, ApiError, Json
 from .layout import KUBE_BINARIES
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def start(server: "Server") -> None:
     for work in (_requests, _nodes, _manifests, *((_schedule,) if server.embedded else ())):
         threading.Thread(target=work, args=(server,), daemon=True).start()
+    operators.start(server)
 
 
 def _requests(server: "Server") -> None:

@@ -1,16 +1,19 @@
 """A kubelet that runs no container: the Node, its Lease and conditions, and the life of its Pods.
 
-Pod annotations that steer a Pod (prefix ``lab/``):
-  ready-after: seconds until Ready; fail: ImagePullBackOff, ErrImagePull, CrashLoopBackOff, Failed or NeverReady;
+A Pod starts when the Secrets and ConfigMaps that it names are there, as with a real kubelet. What else happens to it:
+Pod annotations (prefix ``lab/``):
+  ready-after: seconds until Ready; fail: one of `FAILURES`;
   exit-after, exit-code: how a Pod ends that is not restarted; term-after: seconds that a deletion takes.
-An image whose name contains ``no-such-image`` gets ImagePullBackOff. A Node annotated ``lab/down: "true"`` fails:
-no heartbeat, no Pod moves.
+Images, where one cannot annotate: ``fail.invalid/<failure in lower case>`` fails so, and one whose name contains
+``no-such-image`` gets ImagePullBackOff. A Node annotated ``lab/down: "true"`` fails: no heartbeat, no Pod moves.
+A file `CAPACITY` on the host says what its Node has, in place of what the host says it is.
 """
 
 import datetime
 import hashlib
 import http.server
 import ipaddress
+import json
 import os
 import platform
 import re
@@ -24,12 +27,21 @@ from typing import Any
 
 from . import log
 from .api import MERGE, STRATEGIC, Api, ApiError, Json
+from .layout import make_dir
+from .needs import needs
 
 HEARTBEAT = 5.0
 TICK = 0.2
 READY_DELAY = JOB_DELAY = 0.5
 TERM_DELAY = 0.3
 PORT = 10250
+#: Seconds between two looks for a Secret or ConfigMap that is not there.
+SUPPLY_RETRY = 1.0
+#: Seconds that the first attempt to pull an image takes to fail.
+PULL_FAILS = 1.0
+CAPACITY = Path("/opt/piclusterops-lab/capacity.json")
+FAILURES = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "OOMKilled", "Failed", "NeverReady")
+_FAILING_IMAGE = re.compile(r"^fail\.invalid/([a-z]+)")
 
 
 @dataclass
@@ -44,6 +56,7 @@ class NodeSpec:
     annotations: dict[str, str] = field(default_factory=dict)
     version: str = ""
     max_pods: int = 110
+    reserved: list[dict[str, str]] = field(default_factory=list)
 
 
 def stamp(micro: bool = False) -> str:
@@ -67,7 +80,7 @@ def architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(platform.machine(), platform.machine())
 
 
-def capacity(max_pods: int) -> Json:
+def capacity(max_pods: int, given: Path = CAPACITY) -> Json:
     """Of the host; a host that calls itself a Raspberry Pi 5 gets what a Pi 5 with 8 GB has."""
     model = _read("/proc/device-tree/model") or _read("/sys/firmware/devicetree/base/model")
     if model.startswith("Raspberry Pi 5"):
@@ -76,7 +89,26 @@ def capacity(max_pods: int) -> Json:
         cpu = str(os.cpu_count() or 1)
         found = re.search(r"MemTotal:\s+(\d+)", _read("/proc/meminfo"))
         memory = f"{found[1]}Ki" if found else "1Gi"
-    return {"cpu": cpu, "memory": memory, "pods": str(max_pods), "ephemeral-storage": "50Gi"}
+    own: dict[str, str] = json.loads(_read(str(given), "{}"))
+    return {"cpu": cpu, "memory": memory, "pods": str(max_pods), "ephemeral-storage": "50Gi", **own}
+
+
+_UNITS = {"": 1.0, "m": 0.001, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity as a number."""
+    found = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+def allocatable(resources: Json, reserved: list[dict[str, str]]) -> Json:
+    """What is left for Pods after the reservations of the kubelet's configuration, in the units the kubelet uses."""
+
+    def left(name: str) -> float:
+        return max(0.0, quantity(resources[name]) - sum(quantity(r.get(name, "0")) for r in reserved))
+
+    return {**resources, "cpu": f"{left('cpu') * 1000:.0f}m", "memory": f"{left('memory') / 1024:.0f}Ki"}
 
 
 class FakeKubelet:
@@ -185,7 +217,7 @@ class FakeKubelet:
         resources = capacity(self.spec.max_pods)
         return {
             "capacity": resources,
-            "allocatable": resources,
+            "allocatable": allocatable(resources, self.spec.reserved),
             "addresses": [*addresses, {"type": "Hostname", "address": self.spec.name}],
             "conditions": [
                 condition(
@@ -355,6 +387,11 @@ class FakeKubelet:
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return
         want = pod_target(pod, now - state["seen"], bool((self.node.get("spec") or {}).get("podCIDR")))
+        if want != "creating" and not state.get("supplied"):
+            lack = self._lack(pod, state, now)
+            if lack is None:
+                return
+            want = lack or pod_target(pod, 0.0, True)
         gates = [g["conditionType"] for g in pod["spec"].get("readinessGates") or []]
         if state["sent"] == want:
             conditions = (pod.get("status") or {}).get("conditions") or []
@@ -363,16 +400,86 @@ class FakeKubelet:
                 return  # else the node controller had marked it not ready: say it again
         self.api.call("PATCH", f"{path}/status", {"status": self.pod_status(pod, state, want, gates)}, STRATEGIC)
         state["sent"], state["at"] = want, now
+        for event in events_of(pod, want):
+            self._tell(pod, state, *event)
+
+    def _lack(self, pod: Json, state: Json, now: float) -> str | None:
+        """What the Pod's containers lack: ``mount:X`` or ``config:X``, ``""`` when nothing, None before it's known."""
+        if now - state.get("looked", 0.0) < SUPPLY_RETRY:
+            return None
+        state["looked"] = now
+        namespace = pod["metadata"]["namespace"]
+        found: dict[tuple[str, str], Json | None] = {}
+        for need in needs(pod["spec"]):
+            at = need.resource, need.name
+            if at not in found:
+                try:
+                    found[at] = self.api.find(f"/api/v1/namespaces/{namespace}/{need.resource}/{need.name}")
+                except ApiError as problem:
+                    if problem.status != 403:
+                        raise
+                    return None  # the API server's authorizer has not yet seen that the Pod is ours
+            there = found[at]
+            kind = "mount" if need.volume else "config"
+            if there is None:
+                return f"{kind}:{need.absent()}"
+            if need.key and need.key not in {**(there.get("data") or {}), **(there.get("binaryData") or {})}:
+                return f"{kind}:{need.lacking(namespace)}"
+        self._make_volumes(pod)
+        state.update(supplied=True, seen=now)
+        return ""
+
+    def _make_volumes(self, pod: Json) -> None:
+        """The folders of the Pod's local volumes, which local-path-provisioner makes by a Pod of its own."""
+        claims = f"/api/v1/namespaces/{pod['metadata']['namespace']}/persistentvolumeclaims"
+        for item in pod["spec"].get("volumes") or []:
+            if name := (item.get("persistentVolumeClaim") or {}).get("claimName"):
+                claim = self.api.find(f"{claims}/{name}") or {"spec": {}}
+                found = self.api.find(f"/api/v1/persistentvolumes/{claim['spec'].get('volumeName')}") or {"spec": {}}
+                if path := (found["spec"].get("hostPath") or {}).get("path"):
+                    make_dir(Path(path), 0o777)
+
+    def _tell(self, pod: Json, state: Json, kind: str, reason: str, message: str) -> None:
+        """One event of the Pod; each is written once."""
+        told: set[str] = state.setdefault("told", set())
+        if message in told:
+            return
+        told.add(message)
+        meta = pod["metadata"]
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "name": meta["name"],
+                "namespace": meta["namespace"],
+                "uid": meta["uid"],
+            },
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "source": {"component": "kubelet", "host": self.spec.name},
+            "firstTimestamp": stamp(),
+            "lastTimestamp": stamp(),
+            "count": 1,
+        }
+        try:
+            self.api.call("POST", f"/api/v1/namespaces/{meta['namespace']}/events", body)
+        except ApiError as problem:
+            log.warning(f"event {reason} of {meta['namespace']}/{meta['name']}: {problem}")
 
     def pod_status(self, pod: Json, state: Json, want: str, gates: list[str]) -> Json:
         kind, _, argument = want.partition(":")
         host_ip = self.spec.addresses[0]
         state.setdefault("start", stamp())
-        if kind not in ("creating", "pull"):
+        waiting = kind in ("creating", "pull", "mount", "config")
+        if not waiting or kind == "config":
             state.setdefault("ip", host_ip if pod["spec"].get("hostNetwork") else self.pod_ip())
             state.setdefault("began", stamp())
         up = kind == "ready"
-        phase = {"creating": "Pending", "pull": "Pending", "done": "Succeeded", "failed": "Failed"}.get(kind, "Running")
+        phase = "Pending" if waiting else {"done": "Succeeded", "failed": "Failed"}.get(kind, "Running")
         why = {"done": "PodCompleted", "failed": "PodFailed"}.get(kind, None if up else "ContainersNotReady")
         old = {c["type"]: c for c in (pod.get("status") or {}).get("conditions") or []}
 
@@ -387,7 +494,7 @@ class FakeKubelet:
                 **({"reason": reason} if reason else {}),
             }
 
-        initialized = kind not in ("creating", "pull") or not pod["spec"].get("initContainers")
+        initialized = not waiting or not pod["spec"].get("initContainers")
         status: Json = {
             "phase": phase,
             "hostIP": host_ip,
@@ -399,12 +506,14 @@ class FakeKubelet:
                 condition("PodScheduled", True),
             ],
             "containerStatuses": [
-                container_status(pod, c, kind, argument, state, False) for c in pod["spec"]["containers"]
+                container_status(pod, c, share(pod, c, kind), argument, state, False) for c in pod["spec"]["containers"]
             ],
         }
         if pod["spec"].get("initContainers"):
             init = pod["spec"]["initContainers"]
-            status["initContainerStatuses"] = [container_status(pod, c, kind, argument, state, True) for c in init]
+            status["initContainerStatuses"] = [
+                container_status(pod, c, share(pod, c, kind), argument, state, True) for c in init
+            ]
         if state.get("ip"):
             status["podIP"], status["podIPs"] = state["ip"], [{"ip": state["ip"]}]
         return status
@@ -481,13 +590,20 @@ def gates_open(pod: Json, gates: list[str]) -> bool:
     return all(have.get(g) == "True" for g in gates)
 
 
+def failure_of(image: str) -> str:
+    """How a container of this image fails, ``""`` when it does not."""
+    found = _FAILING_IMAGE.match(image)
+    if found:
+        return next((name for name in FAILURES if name.lower() == found[1]), "ImagePullBackOff")
+    return "ImagePullBackOff" if "no-such-image" in image else ""
+
+
 def pod_target(pod: Json, age: float, has_network: bool) -> str:
-    """The state a Pod of this age (seconds) should be in: creating, running, ready, done, failed, pull:X, crash:N."""
+    """The state of a Pod of this age (seconds): creating, running, ready, done, failed, pull:X, crash:N or oom:N."""
     meta, spec = pod["metadata"], pod["spec"]
     annotations = meta.get("annotations") or {}
-    fail = annotations.get("lab/fail", "")
-    if not fail and any("no-such-image" in c["image"] for c in spec["containers"]):
-        fail = "ImagePullBackOff"
+    containers = [*(spec.get("initContainers") or []), *spec["containers"]]
+    fail = annotations.get("lab/fail", "") or next(filter(None, (failure_of(c["image"]) for c in containers)), "")
     if not has_network and not spec.get("hostNetwork"):
         return "creating"
     of_job = any(o.get("kind") == "Job" for o in meta.get("ownerReferences") or [])
@@ -495,16 +611,60 @@ def pod_target(pod: Json, age: float, has_network: bool) -> str:
     once = spec.get("restartPolicy", "Always") != "Always" and (of_job or steered)
     ready_after = float(annotations.get("lab/ready-after", READY_DELAY))
     if fail in ("ImagePullBackOff", "ErrImagePull"):
-        return f"pull:{fail}"
+        return f"pull:{fail if age >= PULL_FAILS else 'ErrImagePull'}"
     if fail == "Failed":
         return "failed"
     if once and age >= ready_after + float(annotations.get("lab/exit-after", JOB_DELAY)):
         return "done" if annotations.get("lab/exit-code", "0") == "0" else "failed"
-    if fail == "CrashLoopBackOff":
-        return f"crash:{min(5, int(age // 2))}"
+    if fail in ("CrashLoopBackOff", "OOMKilled"):
+        return f"{'oom' if fail == 'OOMKilled' else 'crash'}:{min(5, int(age // 2))}"
     if age >= ready_after and fail != "NeverReady":
         return "ready"
     return "running" if age >= min(0.2, ready_after) else "creating"
+
+
+def events_of(pod: Json, state: str) -> list[tuple[str, str, str]]:
+    """Type, reason and message of the events that a kubelet writes about a Pod that is in trouble."""
+    kind, _, argument = state.partition(":")
+    meta = pod["metadata"]
+    containers = pod["spec"]["containers"]
+    failing = next((c for c in containers if failure_of(c["image"])), containers[0])
+    image, name = failing["image"], failing["name"]
+    if kind == "mount":
+        return [("Warning", "FailedMount", argument)]
+    if kind == "config":
+        return [("Warning", "Failed", f"Error: {argument}")]
+    if kind == "pull":
+        failed = [
+            ("Warning", "Failed", f"Failed to pull image {pull_error(image)}"),
+            ("Warning", "Failed", "Error: " + argument),
+        ]
+        back_off = (
+            [("Normal", "BackOff", f'Back-off pulling image "{image}"')] if argument == "ImagePullBackOff" else []
+        )
+        return failed + back_off
+    if kind in ("crash", "oom"):
+        who = f"{name} in pod {meta['name']}_{meta['namespace']}({meta['uid']})"
+        return [("Warning", "BackOff", f"Back-off restarting failed container {who}")]
+    if kind == "running" and (meta.get("annotations") or {}).get("lab/fail", failure_of(image)) == "NeverReady":
+        return [("Warning", "Unhealthy", "Readiness probe failed: the stand-in was told to fail it")]
+    return []
+
+
+def pull_error(image: str) -> str:
+    """containerd's words about an image that nobody has."""
+    reason = f'rpc error: code = NotFound desc = failed to pull and unpack image "{image}": failed to resolve reference'
+    return f'"{image}": {reason} "{image}": {image}: not found'
+
+
+def share(pod: Json, container: Json, kind: str) -> str:
+    """What of a Pod's failure is a container's own: only those whose image fails, if it comes from an image."""
+    init = pod["spec"].get("initContainers") or []
+    if kind not in ("pull", "crash", "oom") or failure_of(container["image"]):
+        return kind
+    if any(failure_of(c["image"]) for c in init):
+        return "running" if container in init else "creating"
+    return "ready" if any(failure_of(c["image"]) for c in pod["spec"]["containers"]) else kind
 
 
 def container_status(pod: Json, container: Json, kind: str, argument: str, state: Json, init: bool) -> Json:
@@ -517,11 +677,15 @@ def container_status(pod: Json, container: Json, kind: str, argument: str, state
         "restartCount": 0,
         "started": False,
     }
-    if kind == "creating":
+    if kind in ("creating", "mount"):
         status["state"] = {"waiting": {"reason": "ContainerCreating"}}
         return status
+    if kind == "config":
+        status["state"] = {"waiting": {"reason": "CreateContainerConfigError", "message": argument}}
+        return status
     if kind == "pull":
-        status["state"] = {"waiting": {"reason": argument, "message": f'Back-off pulling image "{image}"'}}
+        message = pull_error(image) if argument == "ErrImagePull" else f'Back-off pulling image "{image}"'
+        status["state"] = {"waiting": {"reason": argument, "message": message}}
         return status
     digest = hashlib.sha256((pod["metadata"]["uid"] + container["name"]).encode()).hexdigest()
     status["containerID"] = f"standin://{digest}"
@@ -535,11 +699,15 @@ def container_status(pod: Json, container: Json, kind: str, argument: str, state
         )
         status["state"] = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed", **ended}}
         status["ready"] = init
-    elif kind == "crash":
+    elif kind in ("crash", "oom"):
         status["restartCount"] = int(argument)
-        message = f"back-off restarting failed container={container['name']}"
+        meta = pod["metadata"]
+        who = f"container={container['name']} pod={meta['name']}_{meta['namespace']}({meta['uid']})"
+        wait = min(300, 10 * 2 ** int(argument))
+        message = f"back-off {f'{wait}s' if wait < 60 else f'{wait // 60}m{wait % 60}s'} restarting failed {who}"
         status["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
-        status["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", **ended}}
+        code, reason = (137, "OOMKilled") if kind == "oom" else (1, "Error")
+        status["lastState"] = {"terminated": {"exitCode": code, "reason": reason, **ended}}
     else:
         status["state"] = {"running": {"startedAt": state["began"]}}
         status["started"] = True

@@ -112,6 +112,7 @@ def refuse_early(options: Options, layout: Layout) -> NodeSpec:
         annotations=node_annotations(options),
         version=VERSION,
         max_pods=int(kubelet.get("max-pods", settings.get("maxPods", 110))),
+        reserved=checks.reservations(kubelet, settings),
     )
 
 

@@ -63,22 +63,25 @@ class Authority:
 
 
 def load_authority(cert: Path, key: Path) -> Authority:
-    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
-    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    return Authority(x509.load_pem_x509_certificate(cert.read_bytes()), loaded)
+    return parse_authority(cert.read_bytes(), key.read_bytes())
 
 
-def ensure_authority(folder: Path, name: str) -> Authority:
-    """``<folder>/<name>.{crt,key}``, made when missing; the subject carries the time of making, as K3s' does."""
-    cert, key = folder / f"{name}.crt", folder / f"{name}.key"
-    if cert.is_file() and key.is_file():
-        return load_authority(cert, key)
+def parse_authority(cert: bytes, key: bytes) -> Authority:
+    """A CA from PEM. Raises ValueError when its key is no elliptic curve's."""
+    loaded = serialization.load_pem_private_key(key, None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key of this CA is not of an elliptic curve")
+    return Authority(x509.load_pem_x509_certificate(cert), loaded)
+
+
+def new_authority(common_name: str, issuer: Authority | None = None) -> Authority:
+    """A CA, signed by `issuer` or else by itself."""
     private = ec.generate_private_key(ec.SECP256R1())
-    subject = _name(f"{'etcd-' if folder.name == 'etcd' else 'k3s-'}{name}@{int(time.time())}")
+    subject = _name(common_name)
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(issuer.cert.subject if issuer else subject)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(_now() - datetime.timedelta(minutes=5))
@@ -89,11 +92,20 @@ def ensure_authority(folder: Path, name: str) -> Authority:
             critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
-        .sign(private, hashes.SHA256())
+        .sign(issuer.key if issuer else private, hashes.SHA256())
     )
-    write_file(key, key_pem(private))
-    write_file(cert, pem(built), 0o644)
     return Authority(built, private)
+
+
+def ensure_authority(folder: Path, name: str) -> Authority:
+    """``<folder>/<name>.{crt,key}``, made when missing; the subject carries the time of making, as K3s' does."""
+    cert, key = folder / f"{name}.crt", folder / f"{name}.key"
+    if cert.is_file() and key.is_file():
+        return load_authority(cert, key)
+    made = new_authority(f"{'etcd-' if folder.name == 'etcd' else 'k3s-'}{name}@{int(time.time())}")
+    write_file(key, key_pem(made.key))
+    write_file(cert, made.pem, 0o644)
+    return made
 
 
 def _alternative_names(sans: Iterable[str]) -> list[x509.GeneralName]:
@@ -182,6 +194,12 @@ def ensure_leaf(
     write_file(key_file, key_pem(private))
     write_file(cert_file, pem(cert) + (ca.pem if chain else b""), 0o644)
     return True
+
+
+def new_leaf(ca: Authority, common_name: str, sans: Iterable[str]) -> tuple[bytes, bytes]:
+    """Certificate and key of a server, both PEM."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    return pem(sign(ca, private.public_key(), common_name, "", True, sans)), key_pem(private)
 
 
 def new_rsa_key() -> bytes:

@@ -618,6 +618,10 @@ class Server:
                 return
             time.sleep(0.1)
 
+    def cluster_dns(self) -> str:
+        """Address of the Service for DNS."""
+        return str(critical_settings(self.options)["cluster-dns"][0])
+
     def publish(self, api: Api) -> None:
         """What joining nodes read, and who may read it."""
         for path, body in join.access_objects():
@@ -636,7 +640,7 @@ class Server:
             "metadata": {"name": join.AGENT_CONFIG, "namespace": "kube-system"},
             "data": {
                 "client-ca.crt": (self.layout.tls / "client-ca.crt").read_text(),
-                "cluster-dns": critical_settings(self.options)["cluster-dns"][0],
+                "cluster-dns": self.cluster_dns(),
                 "cluster-domain": self.options.text("cluster-domain", "cluster.local"),
                 "flannel-backend": self.options.text("flannel-backend", "vxlan"),
             },
