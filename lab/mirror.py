@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from piclusterops.lab.progress import step
+from piclusterops.lab.progress import say, step
 from piclusterops.lab.state import LabError
 
 #: Seconds without a byte after which a download is given up.
@@ -50,10 +50,41 @@ def program_name(arch: str) -> str:
 
 
 def fill(mirror: Path) -> Filled:
-    """Put the version that the deploy installs by default into `mirror`; see `add_version`."""
+    """Put the version that the deploy installs by default into `mirror`, and what the platform comes from.
+
+    See `add_version` and `add_platform`.
+    """
     from piclusterops.settings import DEFAULT_K3S_VERSION
 
-    return add_version(mirror, DEFAULT_K3S_VERSION)
+    filled = add_version(mirror, DEFAULT_K3S_VERSION)
+    add_platform(mirror, filled.standin)
+    return filled
+
+
+def add_platform(mirror: Path, standin: bool) -> None:
+    """Put charts into ``charts/`` and Helm into ``helm/`` of `mirror`; says why when the platform cannot be had.
+
+    Args:
+        mirror: the lab's.
+        standin: whether the lab's K3s is the stand-in, which alone can run stand-ins of charts.
+    """
+    from piclusterops.catalogue import CatalogueError, catalogue
+    from piclusterops.lab import charts, tools
+    from piclusterops.settings import ClusterSettings
+
+    shutil.rmtree(mirror / "helm", ignore_errors=True)
+    shutil.rmtree(mirror / "charts", ignore_errors=True)
+    try:
+        standins = charts.add_charts(mirror / "charts", catalogue())
+        if standins and not standin:
+            raise LabError(
+                "a real K3s cannot run stand-ins of charts: give the real ones in a folder by "
+                f"{charts.GIVEN}; it lacks those of {', '.join(standins)}"
+            )
+        tools.add_helm(mirror / "helm", ClusterSettings.model_fields["helm_version"].default)
+    except (LabError, CatalogueError) as error:
+        shutil.rmtree(mirror / "helm", ignore_errors=True)
+        say(f"The platform cannot be installed in this lab (platform_profile is none): {error}")
 
 
 def add_version(mirror: Path, version: str) -> Filled:

@@ -1,8 +1,9 @@
 """Settings of the container lab, from what `picluster lab up` wrote."""
 
+import os
 from pathlib import Path
 
-from piclusterops.lab.state import Fleet, LabError, default_name, state_dir
+from piclusterops.lab.state import Fleet, LabError, address6, default_name, state_dir
 
 try:
     _fleet = Fleet.read(state_dir(default_name()) / "fleet.json")
@@ -27,8 +28,20 @@ if _fleet:
     vpn_cidr = f"10.{_fleet.block}.8.0/24"
     metallb_pool = f"10.{_fleet.block}.0.200-10.{_fleet.block}.0.250"
 
-    # Tests log in more often than people do: the machine of the lab is not limited.
-    firewall = {"controllers": [f"10.{_fleet.block}.0.1"]}
+    # The networks have IPv6 as well, and each a few addresses for services. Tests log in more often than people do: the
+    # machine of the lab is not limited.
+    firewall = {
+        "controllers": [f"10.{_fleet.block}.0.1"],
+        "zones": {
+            "management": {"sources": [_fleet.subnet, f"fd00:{_fleet.block}:0::/64"]},
+            "vpn": {"interfaces": "wg0", "sources": [vpn_cidr, f"fd00:{_fleet.block}:8::/64"]},
+        },
+        "service_addresses": [
+            *(f"10.{_fleet.block}.{_net}.200/29" for _net in (1, 8)),
+            *(f"fd00:{_fleet.block}:{_net}::200:0/112" for _net in (0, 1, 8)),
+        ],
+        "node_addresses": {_node.name: address6(_fleet.block, "lan", _node.octet) for _node in _fleet.nodes},
+    }
 
     k3s_mirror = _fleet.mirror
     k3s_version = _fleet.k3s_version
@@ -37,6 +50,19 @@ if _fleet:
     admin_users = [
         {"name": "operator", "ssh_keys": [_key.with_suffix(".pub").read_text().strip()], "sudo": "nopasswd"},
     ]
+
+    # The platform, from the lab's own mirror; a lab without Helm has none.
+    chart_mirror = f"{_fleet.mirror}/charts"
+    helm_mirror = f"{_fleet.mirror}/helm"
+    _helm = any(Path(helm_mirror).glob("helm-*.tar.gz"))
+    platform_profile = os.environ.get("PICLUSTEROPS_LAB_PLATFORM", "minimal") if _helm else "none"
+    service_addresses = {
+        name: f"10.{_fleet.block}.0.{octet}"
+        for octet, name in enumerate(("traefik", "nifi", "trino", "grafana", "jupyterlab", "krakend"), start=201)
+    }
+    secrets_file = str(_key.parent / "lab.secrets.age")
+    secrets_key = str(_key.parent / "age.key")
+    del _helm
 
     # Hosts of the lab are containers of one machine: small, and quick to come back.
     system_reserved = {"cpu": "50m", "memory": "64Mi"}

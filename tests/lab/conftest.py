@@ -10,6 +10,8 @@ import pytest
 from piclusterops.lab.fleet import Lab
 
 NAME = os.environ.get("PICLUSTEROPS_LAB", "test")
+# Hosts and K3s are what most of these tests are about; those of the platform ask for one.
+os.environ.setdefault("PICLUSTEROPS_LAB_PLATFORM", "none")
 
 
 @pytest.fixture(scope="session")
