@@ -33,13 +33,13 @@ k() {{ out=$({BINARY} kubectl --request-timeout=20s get "$@" 2>&1) || \
 {{ printf '{FAULT_MARK}%s\\n' "$(printf %s "$out" | tr '\\n' ' ' | cut -c1-500)"; return 1; }}; }}
 echo '{RELEASES_MARK}'
 if k secrets -A -l '{_SELECTOR}' --no-headers --show-labels; then
-printf '%s\\n' "$out" | sed '/^No resources found/d;/^Warning: /d'
+printf '%s\\n' "$out" | grep 'helm\\.sh/release\\.v1'
 echo '{CHARTS_MARK}'
 if printf '%s\\n' "$out" | grep 'helm\\.sh/release\\.v1' | grep -qv '{CHART_LABEL}=' && \
 k secrets -A -l '{_SELECTOR},!{CHART_LABEL}' \
 {_items("{.metadata.namespace} {.metadata.name} {.data.release}")}; then
 printf '%s\\n' "$out" | while read -r namespace name blob; do [ -n "$blob" ] || continue
-head=$(printf %s "$blob" | base64 -d | base64 -d | gzip -dc | \
+head=$(printf %s "$blob" | base64 -d 2>/dev/null | base64 -d 2>/dev/null | gzip -dc 2>/dev/null | \
 LC_ALL=C awk '{{ i = index($0, "\\"chart\\":{{\\"metadata\\":{{"); if (i) print substr($0, i, 4000); exit }}')
 chart=${{head#*'"name":"'}}; version=${{head#*'"version":"'}}
 [ -z "$head" ] || printf '%s %s %s %s\\n' "$namespace" "$name" "${{chart%%'"'*}}" "${{version%%'"'*}}"; done
