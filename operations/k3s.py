@@ -5,13 +5,15 @@ Secrets travel in memory from the first server to the node that needs them, on s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+import gevent
 from pyinfra import host, state
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.exceptions import ConnectError
@@ -21,7 +23,18 @@ from pyinfra.context import ctx_host
 
 from piclusterops import artefacts, lock, preflight
 from piclusterops.artefacts import RELEASES, ArtefactError, Release
-from piclusterops.facts.k3s import IMAGES_DIR, STAGED, STAMP, TOOLS, has_joined, host_facts, query, token_digests
+from piclusterops.facts.cache import forget
+from piclusterops.facts.k3s import (
+    IMAGES_DIR,
+    STAGED,
+    STAMP,
+    TOOLS,
+    has_joined,
+    host_facts,
+    is_starting,
+    query,
+    token_digests,
+)
 from piclusterops.facts.snapshot import STAMP_DIR, PathState, Snapshot, snapshot_of
 from piclusterops.k3s_config import (
     AGENT_K10_TOKEN,
@@ -51,7 +64,10 @@ from piclusterops.operations.managed import (
     write_file,
 )
 from piclusterops.operations.quiet import fail, peer_guard, privileges, run_quietly
+from piclusterops.operations.upload import install, uploaded
 from piclusterops.settings import Cluster, ClusterSettings, Node
+
+_POLL_S = 1.0
 
 # -- staging ------------------------------------------------------------------------------------------------
 
@@ -132,7 +148,6 @@ def wanted_binary(settings: ClusterSettings, facts: preflight.HostFacts) -> str:
 
 def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.LockEntry, dest: str) -> bool:
     """Upload as the login user into a private directory; the copy that root makes is the one that is verified."""
-    arguments = privileges(host)
     path = lock.lock_path(settings)
     try:
         source = artefacts.fetch(
@@ -148,27 +163,14 @@ def _upload(state: State, host: Host, settings: ClusterSettings, entry: lock.Loc
         _remember(settings, entry)
     except ArtefactError as error:
         return fail(host, f"{host.name}: {error}")
-    ok, output = run_quietly(host, 'umask 077; d="$HOME/.cache/piclusterops"; mkdir -p "$d" && cd "$d" && pwd', {})
-    if not ok:
-        return fail(host, f"{host.name}: no place for an upload in the home directory: {output.stderr}")
-    uploaded = f"{output.stdout_lines[-1]}/{entry.file}"
-    host.log(f"uploading {entry.file} {entry.version} ({source.stat().st_size / 1e6:.1f} MB)")
-    if not host.put_file(str(source), uploaded, print_output=False, print_input=False):
-        return fail(host, f"{host.name}: {entry.file} could not be uploaded. Try: ssh {host.name} df -h /home")
+    sent = uploaded(host, source, entry.file)
     mode = "755" if dest == STAGED else "644"
-    ok, output = run_quietly(host, install_upload(uploaded, entry.sha256, dest, mode), arguments)
-    if not ok:
-        return fail(
-            host,
-            f"{host.name}: {entry.file} did not arrive whole, nothing was replaced: {output.stderr}\n"
-            f"next: ssh {host.name} df -h /usr/local /var, then run again",
-        )
-    return True
+    return sent is not None and install(host, sent, entry.file, install_upload(sent, entry.sha256, dest, mode))
 
 
-def install_upload(uploaded: str, digest: str, dest: str, mode: str = "644") -> str:
+def install_upload(upload: str, digest: str, dest: str, mode: str = "644") -> str:
     """Shell that moves an upload to its place: root's own copy is verified, then renamed."""
-    source, target = quote(uploaded), quote(dest)
+    source, target = quote(upload), quote(dest)
     return (
         f'd=$(dirname {target}); mkdir -p "$d" && umask 077 && t={target}{UNFINISHED} && '
         f'trap \'rm -f "$t" {source}\' EXIT && cat {source} >"$t" && '
@@ -191,6 +193,7 @@ class Plan:
     tools: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     restart: bool = False
+    starting: bool = False
     digest: str = ""
 
     @property
@@ -217,7 +220,8 @@ def make_plan(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot 
     replace = _sha256(snapshot, BINARY) != binary
     stale = REGISTRIES not in lasting and is_managed("".join(snapshot.probes.get("registries", [])[:1]))
     unit = snapshot.units.get(unit_name(node))
-    running = unit is not None and unit.active == "active" and unit.enabled == "enabled"
+    starting = is_starting(snapshot, node)
+    running = unit is not None and (unit.active == "active" or starting) and unit.enabled == "enabled"
     return Plan(
         binary=binary if replace else "",
         files=(*changed, *_changed(snapshot, _managed(registration_files(node)))),
@@ -226,6 +230,7 @@ def make_plan(cluster: Cluster, node: Node, snapshot: Snapshot, first: Snapshot 
         tools=tuple(name for name in snapshot.probes.get("tools", []) if name in TOOLS),
         tokens=_wrong_tokens(cluster, node, snapshot, first),
         restart=bool(replace or changed or stale or not running or snapshot.stamps.get(STAMP) != digest),
+        starting=starting,
         digest=digest,
     )
 
@@ -330,6 +335,10 @@ def _bring_up(cluster: Cluster, me: Node, snapshot: Snapshot | None) -> Commands
         return
     first = _first_snapshot(cluster, me, snapshot)
     plan = make_plan(cluster, me, snapshot, first, binary)
+    if plan.starting and not plan.is_needed and host.state.is_executing:
+        snapshot = _once_started(cluster, me, snapshot)
+        plan = make_plan(cluster, me, snapshot, first, binary)
+        plan = replace(plan, restart=plan.restart or plan.starting)
     if not plan.is_needed:
         host.noop("K3s is up to date and runs")
         return
@@ -338,6 +347,17 @@ def _bring_up(cluster: Cluster, me: Node, snapshot: Snapshot | None) -> Commands
         yield refuse(f"{host.name}: {reason}")
         return
     yield from _apply(cluster, me, plan)
+
+
+def _once_started(cluster: Cluster, me: Node, snapshot: Snapshot) -> Snapshot:
+    """What a node is like once the start that is under way has ended or took too long: after a boot it takes time."""
+    host.log(f"{unit_name(me)} is starting: waiting for it, up to {cluster.settings.ready_timeout_s} s")
+    end = time.monotonic() + cluster.settings.ready_timeout_s
+    while is_starting(snapshot, me) and time.monotonic() < end:
+        gevent.sleep(_POLL_S)
+        forget(host)
+        snapshot = snapshot_of(query(cluster, me)) or snapshot
+    return snapshot
 
 
 def _peer_snapshot(cluster: Cluster, node: Node, connect: bool) -> Snapshot | None:

@@ -27,6 +27,11 @@ _TIMEOUT_S = 30.0
 _CHUNK = 1 << 20
 _LARGEST_CHECKSUM_FILE = 1 << 20
 _CHECKSUM_LINE = re.compile(r"([0-9a-f]{64}) [ *]([A-Za-z0-9._+-]+)")
+_K3S_SETTINGS = "k3s_mirror and k3s_version"
+_COMPARE_LOCK = (
+    "picluster lock, which compares the lock file with the release's checksum file; "
+    "if they agree, the mirror's file is damaged"
+)
 _SCHEMES = ("http://", "https://", "file://")
 
 #: Called now and then with the bytes that have arrived and their expected number, if known.
@@ -63,9 +68,12 @@ RELEASES: dict[str, Release] = {
 
 
 def location(mirror: str, version: str, file: str) -> str:
-    """The path or URL of a file in a mirror; in a URL the `+` of a version must be ``%2B``."""
+    """The path or URL of a file in a mirror; in a URL the `+` of a version must be ``%2B``.
+
+    `version` is empty for a mirror that has no folder for each version.
+    """
     if "://" in mirror:
-        return f"{mirror.rstrip('/')}/{quote(version, safe='')}/{quote(file, safe='')}"
+        return "/".join([mirror.rstrip("/"), *(quote(part, safe="") for part in (version, file) if part)])
     return str(Path(mirror).expanduser() / version / file)
 
 
@@ -75,13 +83,33 @@ def checksums(mirror: str, version: str, release: Release) -> dict[str, str]:
     Raises:
         ArtefactError: there is none, it cannot be read, or it is malformed.
     """
-    where = location(mirror, version, release.checksums)
-    with _open(where) as (stream, _):
-        content = stream.read(_LARGEST_CHECKSUM_FILE)
+    return read_checksums(location(mirror, version, release.checksums))
+
+
+def read_checksums(where: str, settings: str = _K3S_SETTINGS) -> dict[str, str]:
+    """File name to SHA-256, from a checksum file; `settings` are what the user is told to check.
+
+    Raises:
+        ArtefactError: it cannot be read, or it is malformed.
+    """
+    content = read_file(where, settings, _LARGEST_CHECKSUM_FILE)
     try:
         return parse_checksums(content.decode("ascii"))
     except ValueError as error:
-        raise ArtefactError(f"{where} is not a checksum file: {error}. Check k3s_mirror and k3s_version") from error
+        raise ArtefactError(f"{where} is not a checksum file: {error}. Check {settings}") from error
+
+
+def read_file(where: str, settings: str, largest: int) -> bytes:
+    """The content of a file at a path or URL, at most `largest` bytes of it.
+
+    Raises:
+        ArtefactError: it cannot be read.
+    """
+    with _open(where, settings) as (stream, _):
+        try:
+            return stream.read(largest)
+        except OSError as error:
+            raise ArtefactError(f"{where} broke off: {error}. Check {settings}") from error
 
 
 def parse_checksums(text: str) -> dict[str, str]:
@@ -132,29 +160,62 @@ def fetch(mirror: str, version: str, file: str, digest: str, authority: str, pro
     Raises:
         ArtefactError: the file cannot be read or has another digest; nothing is left in the cache then.
     """
-    target = cache_root() / "artefacts" / version / file
+    return fetch_from(location(mirror, version, file), f"{version}/{file}", digest, authority, progress)
+
+
+def fetch_from(
+    where: str,
+    name: str,
+    digest: str,
+    authority: str,
+    progress: Progress | None = None,
+    settings: str = _K3S_SETTINGS,
+    remedy: str = _COMPARE_LOCK,
+) -> Path:
+    """A verified file, from the cache or else from where it is.
+
+    Args:
+        where: its path or URL.
+        name: its name in the cache, folders included.
+        digest: the SHA-256 it must have.
+        authority: what says so, for the error text.
+        progress: called now and then during a download.
+        settings: what the user is told to check when it cannot be read.
+        remedy: what to do when it has another digest.
+
+    Raises:
+        ArtefactError: the file cannot be read or has another digest; nothing is left in the cache then.
+    """
+    target = cache_root() / "artefacts" / name
     with _locks_guard:
         lock = _locks.setdefault(target, threading.Lock())
     with lock:
         if not (target.is_file() and digest_of_file(target) == digest):
-            _download(location(mirror, version, file), target, digest, authority, progress)
+            with _open(where, settings) as (stream, size):
+                _save(where, stream, size, target, (digest, authority, remedy), progress)
     return target
 
 
-def _download(where: str, target: Path, digest: str, authority: str, progress: Progress | None) -> None:
+def _save(
+    where: str,
+    stream: BinaryIO,
+    size: int | None,
+    target: Path,
+    expected: tuple[str, str, str],
+    progress: Progress | None,
+) -> None:
+    digest, authority, remedy = expected
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as sink, _open(where) as (stream, size):
+        with os.fdopen(handle, "wb") as sink:
             found = _copy(where, stream, sink, size, progress)
             sink.flush()
             os.fsync(sink.fileno())
         if found != digest:
             raise ArtefactError(
-                f"{where} has SHA-256 {found}, but {authority} says {digest}: it is not installed. "
-                "Next: picluster lock, which compares the lock file with the release's checksum file; "
-                "if they agree, the mirror's file is damaged"
+                f"{where} has SHA-256 {found}, but {authority} says {digest}: it is not installed. Next: {remedy}"
             )
         temporary.replace(target)
     finally:
@@ -180,7 +241,7 @@ def _copy(where: str, stream: BinaryIO, sink: BinaryIO, size: int | None, progre
 
 
 @contextmanager
-def _open(where: str) -> Iterator[tuple[BinaryIO, int | None]]:
+def _open(where: str, settings: str) -> Iterator[tuple[BinaryIO, int | None]]:
     try:
         if "://" not in where:
             path = Path(where)
@@ -191,9 +252,10 @@ def _open(where: str) -> Iterator[tuple[BinaryIO, int | None]]:
             length = response.headers.get("Content-Length")
             stream, size = response, int(length) if length else None
         else:
-            raise ArtefactError(f"k3s_mirror must be a directory or an http, https or file URL, not {where}")
+            mirror = settings.split(" ", 1)[0]
+            raise ArtefactError(f"{mirror} must be a directory or an http, https or file URL, not {where}")
     except (OSError, URLError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ArtefactError(f"cannot read {where}: {reason}. Check k3s_mirror and k3s_version") from error
+        raise ArtefactError(f"cannot read {where}: {reason}. Check {settings}") from error
     with stream:
         yield stream, size

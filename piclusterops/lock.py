@@ -115,6 +115,28 @@ def expected(mirror: str, version: str, release: Release, file: str, path: Path)
     )
 
 
+def expected_file(version: str, file: str, source: str, path: Path | None, settings: str) -> LockEntry:
+    """The digest that a file with a checksum file of its own must have: the lock file decides, else that one.
+
+    Args:
+        version: version of what the file is of.
+        file: name of the file.
+        source: path or URL of its checksum file.
+        path: the lock file; None for none.
+        settings: what the user is told to check when the checksum file cannot be read.
+
+    Raises:
+        LockError: neither knows the file, so that nothing can be installed.
+    """
+    known = read(path).get((version, file)) if path else None
+    if known:
+        return known
+    digest = artefacts.read_checksums(source, settings).get(file)
+    if digest is None:
+        raise LockError(f"{source} does not name {file}: without a digest nothing is installed. Check {settings}")
+    return LockEntry(version=version, file=file, sha256=digest, source=source, how="first use")
+
+
 def write(path: Path, entries: Iterable[LockEntry]) -> list[LockEntry]:
     """Add entries to a lock file, whole and atomically; known ones stay as they are.
 
