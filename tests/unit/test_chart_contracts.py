@@ -38,9 +38,9 @@ _ALSO_READ = {
     "eck-stack": ["eck-kibana.podTemplate", "eck-kibana.http", "eck-kibana.fullnameOverride"],
     # toYaml of all but some keys, in templates/_bootstrap.tpl
     "cluster": [f"cluster.initdb.{key}" for key in ("database", "secret", "dataChecksums", "encoding")],
-    # toYaml of the whole, in templates/deployment.yaml
-    "grafana": ["grafana.ini"],
 }
+#: A file of sections, written as it is.
+_GRAFANA_INI = "grafana.ini"
 
 
 class _Known(dict[str, "_Known"]):
@@ -83,9 +83,9 @@ def unknown(values: Mapping[str, Any], below: _Known, path: str = "") -> Iterato
     for key, value in values.items():
         here = f"{path}.{key}" if path else key
         if key in below:
-            if isinstance(value, Mapping) and below[key]:
+            if isinstance(value, Mapping) and below[key] and key != _GRAFANA_INI:
                 yield from unknown(value, below[key], here)
-        elif not _FREE.fullmatch(last) and key not in _RESOURCES.get(last, ()) and not path.endswith("grafana.ini"):
+        elif not _FREE.fullmatch(last) and key not in _RESOURCES.get(last, ()):
             yield here
 
 
@@ -173,7 +173,7 @@ def _is_free(release: Release, path: tuple[str, ...]) -> bool:
     assert release.chart is not None
     here = known(release.chart.name)
     for segment in path[:-1]:
-        if segment not in here or not here[segment] or _FREE.fullmatch(segment) or segment == "grafana.ini":
+        if segment not in here or not here[segment] or _FREE.fullmatch(segment) or segment == _GRAFANA_INI:
             return True
         here = here[segment]
     return False
