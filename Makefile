@@ -20,13 +20,15 @@ $(READY): setup.cfg pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[lab,test]'
 	@touch $@
 
-demo: $(READY)  ## Four hosts in containers, made into a K3s cluster
+demo: $(READY)  ## Four hosts in containers, made into a K3s cluster with the smallest platform
 	$(BIN)/picluster lab up
+	$(BIN)/picluster secrets init --env lab
 	$(BIN)/pyinfra -y inventories/lab.py deploys/site.py
 	$(BIN)/picluster status --env lab
 	@echo
 	@echo "Look around:"
 	@echo "  $(BIN)/picluster lab ssh pi-master sudo k3s kubectl get nodes -o wide"
+	@echo "  $(BIN)/picluster lab ssh pi-master sudo k3s kubectl get pods --all-namespaces"
 	@echo "  $(BIN)/picluster lab ssh pi-worker-1"
 	@echo "  $(BIN)/picluster kubeconfig --env lab        # for your own kubectl"
 	@echo "  $(BIN)/pyinfra -y inventories/lab.py deploys/site.py    # again: nothing changes"
@@ -41,7 +43,7 @@ check: $(READY)  ## Lint, types and unit tests: the inner loop
 	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
 	@# two processes for two cores: gevent and pytest-xdist don't go together
 	@mkdir -p build; $(BIN)/pytest -q -m 'not netns' tests/shell > build/shell.log 2>&1 & shell=$$!; \
-	  $(BIN)/pytest -q tests/unit; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
+	  $(BIN)/pytest -q tests/unit tests/charts; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
 
 test: check test-netns test-lab  ## Everything that CI runs
 

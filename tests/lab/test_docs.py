@@ -47,6 +47,7 @@ RUN_ELSEWHERE = (
     "make test",
     "picluster lab up",
     "picluster lab down",
+    "picluster secrets init --env lab",
     "sudo find /var/lib/piclusterops/armed -name rollback",
     "sudo rm /etc/ssh/sshd_config.d/00-piclusterops.conf",
     "sudo systemctl restart ssh",
@@ -100,7 +101,8 @@ def typed(command: str, clone: Path) -> str:
 
     The home directory is the clone's neighbour, so that no kubeconfig of ours is touched.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in ("PICLUSTEROPS_LAB", "VIRTUAL_ENV")}
+    ours = ("PICLUSTEROPS_LAB", "PICLUSTEROPS_LAB_PLATFORM", "VIRTUAL_ENV")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
     done = subprocess.run(
         command,
         shell=True,
