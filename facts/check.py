@@ -8,6 +8,8 @@ from shlex import quote
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
+from piclusterops.capacity import STORED_PROBE
+from piclusterops.check_platform import HELD_PROBE, answers_probe
 from piclusterops.facts.node import CLOCK_IS_SYNCHRONISED, node_query
 from piclusterops.facts.snapshot import Query, parse, script
 from piclusterops.host_report import CONTAINER_ENGINES, REPORT_MARK, Report
@@ -124,6 +126,10 @@ def check_query(settings: ClusterSettings, names: Sequence[str], peers: Sequence
     ]
     if peers:
         probes.append(("peers", _peers_shell(peers)))
+    if settings.platform_profile != "none":
+        probes.append(("stored", STORED_PROBE))
+    if answers := answers_probe(settings):
+        probes += [("held", HELD_PROBE), ("answers", answers)]
     return Query(
         paths=(BINARY, "/boot/firmware/config.txt", "/boot/config.txt"),
         packages=CONTAINER_ENGINES,

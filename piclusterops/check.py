@@ -1,7 +1,7 @@
 """Findings about a cluster before it is deployed: typed, ordered worst first, and what they are made from.
 
-Everything here is pure; `piclusterops.survey` asks the hosts, `piclusterops.check_rules` judges one host and
-`piclusterops.check_cluster` the hosts together.
+Everything here is pure; `piclusterops.survey` asks the hosts, `piclusterops.check_rules` judges one host,
+`piclusterops.check_cluster` the hosts together and `piclusterops.check_platform` what is to be installed on them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CLUSTER = "cluster"
 TOPICS = (
     *("settings", "ssh", "sudo", "identity", "power", "temperature"),
     *("architecture", "system", "memory", "disk", "cgroups", "boot", "clock", "ports", "nodes", "route", "dns"),
-    *("K3s", "datastore", "page size", "iptables", "docker", "swap", "unknown", "host"),
+    *("K3s", "datastore", "page size", "iptables", "docker", "swap"),
+    *("budget", "addresses", "secrets", "licence", "maintenance", "images", "unknown", "host"),
 )
 
 

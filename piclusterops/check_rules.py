@@ -16,6 +16,7 @@ from piclusterops.check import Finding, Remark, Severity, Subject
 from piclusterops.facts.boot import boot_file, has_memory_cgroup
 from piclusterops.host_report import CONTAINER_ENGINES, Listener, Report
 from piclusterops.k3s_config import unit_name
+from piclusterops.platform_rules import selected_releases
 
 #: etcd's own bound for the p99 of its write-ahead log's fsync, in milliseconds.
 ETCD_FSYNC_MS = 10.0
@@ -352,10 +353,11 @@ class _Port:
     number: int
     purpose: str
     is_local: bool = False
+    is_pod: bool = False
 
 
 def needed_ports(subject: Subject) -> list[_Port]:
-    """What K3s, and MetalLB when it is wanted, listen on at this node."""
+    """What K3s, and those of the platform's pods that use the node's network, listen on at this node."""
     settings = subject.cluster.settings
     ports = [
         _Port("tcp", 10250, "kubelet"),
@@ -369,7 +371,9 @@ def needed_ports(subject: Subject) -> list[_Port]:
     if settings.flannel_backend == "wireguard-native":
         ports.append(_Port("udp", 51820, "flannel"))
     if settings.metallb_pool:
-        ports += [_Port(protocol, 7946, "MetalLB") for protocol in ("tcp", "udp")]
+        ports += [_Port(protocol, 7946, "MetalLB", is_pod=True) for protocol in ("tcp", "udp")]
+    if "kube-prometheus-stack" in selected_releases(settings):
+        ports.append(_Port("tcp", 9100, "node-exporter", is_pod=True))
     if subject.node.is_server:
         ports.append(_Port("tcp", 6443, "Kubernetes API"))
         ports += [_Port("tcp", number, "control plane", True) for number in (10257, 10258, 10259)]
@@ -401,8 +405,11 @@ def ports(subject: Subject, report: Report) -> Iterator[Remark]:
 
 
 def _is_ours(listener: Listener, runs: bool, privileged: bool, port: _Port) -> bool:
-    """Whether a listener is no obstacle: K3s', its pods' or the kernel's (vxlan), or on an address K3s does not use."""
-    if listener.is_k3s or (port.purpose == "MetalLB" and runs):
+    """Whether a listener is no obstacle: K3s', its pods' or the kernel's (vxlan), or on an address K3s does not use.
+
+    A process of a pod belongs to no service of the host.
+    """
+    if listener.is_k3s or (port.is_pod and runs and not listener.unit):
         return True
     if not listener.process and (runs or (privileged and listener.protocol == "udp")):
         return True

@@ -531,10 +531,10 @@ def pool_format(draft: Draft) -> Iterator[Fault]:
     try:
         parse_range(pool)
     except ValueError as error:
-        yield Fault("metallb_pool", shown("metallb_pool", pool), str(error), f'metallb_pool = "{_some_pool(draft)}"')
+        yield Fault("metallb_pool", shown("metallb_pool", pool), str(error), f'metallb_pool = "{some_pool(draft)}"')
 
 
-def _some_pool(draft: Draft) -> str:
+def some_pool(draft: Draft) -> str:
     """An example of a pool at the upper end of the network that it belongs in."""
     lan = draft.networks().get("services_cidr") or draft.networks().get("lan_cidr")
     if lan is None or lan.num_addresses < 64:
@@ -559,7 +559,7 @@ def pool_placement(draft: Draft) -> Iterator[Fault]:
             "metallb_pool",
             value,
             f"no router would find these addresses: they must all be in lan_cidr or services_cidr{within}",
-            f'metallb_pool = "{_some_pool(draft)}", or another range in {homes}',
+            f'metallb_pool = "{some_pool(draft)}", or another range in {homes}',
         )
     elif home.prefixlen < 31 and (home.network_address in pool or home.broadcast_address in pool):
         edge = home.network_address if home.network_address in pool else home.broadcast_address
@@ -590,7 +590,7 @@ def _pool_beside(draft: Draft, pool: AddressRange, nodes: Sequence[IPv4Address])
         return AddressRange(nodes[-1] + 1, pool.last)
     if pool.first < nodes[0]:
         return AddressRange(pool.first, nodes[0] - 1)
-    return _some_pool(draft)
+    return some_pool(draft)
 
 
 @rule
@@ -936,8 +936,9 @@ def firewall(draft: Draft) -> Iterator[Fault]:
     """The firewall names what exists, does not cut the cluster in pieces, and lets those in who run it."""
     if not draft.settings.firewall.enabled or draft.unusable or any(node.unusable for node in draft.nodes):
         return
-    # its defaults come from the rest, which must be sound first
-    if any(fault for other in RULES.values() if other is not firewall for fault in other(draft)):
+    # its defaults come from the rest, which must be sound first; the platform's rules are in a module of their own
+    others = [other for other in RULES.values() if other is not firewall and other.__module__ == __name__]
+    if any(fault for other in others for fault in other(draft)):
         return
     nodes = tuple(Node(name=node.name, role=node.roles[0], settings=node.settings) for node in draft.nodes)
     try:
@@ -978,13 +979,10 @@ def k3s_mirror(draft: Draft) -> Iterator[Fault]:
     mirror, version = draft.settings.k3s_mirror, draft.settings.k3s_version
     value = shown("k3s_mirror", mirror)
     folder = Path(mirror).expanduser()
-    if "://" in mirror:
-        if not re.match(r"https?://[^/\s]+|file:///", mirror):
-            fix = "use a http, https or file URL, or a directory"
-            yield Fault("k3s_mirror", value, "nothing can be fetched with a URL of this kind", fix)
-    elif not folder.is_dir():
-        fix = "create and fill it, correct the path, or leave it out to fetch K3s from its releases"
-        yield Fault("k3s_mirror", value, "there is no such directory on this machine", fix)
+    if problem := mirror_problem(mirror, "leave it out to fetch K3s from its releases"):
+        yield Fault("k3s_mirror", value, *problem)
+    elif "://" in mirror:
+        return
     elif draft.usable("k3s_version") and not (folder / version).is_dir():
         releases = sorted(path.name for path in folder.iterdir() if path.is_dir())
         has = f"it has {', '.join(releases[-5:])}" if releases else "it has no release"
@@ -996,6 +994,17 @@ def k3s_mirror(draft: Draft) -> Iterator[Fault]:
             f"the release {version} (k3s_version) is not in this directory: {has}",
             f'{fix}, or k3s_version = "{meant}"' if meant else fix,
         )
+
+
+def mirror_problem(mirror: str, instead: str) -> tuple[str, str] | None:
+    """Why nothing can be fetched from a mirror, and what to do; `instead` is what to do without one."""
+    if "://" in mirror:
+        if re.match(r"https?://[^/\s]+|file:///", mirror):
+            return None
+        return "nothing can be fetched with a URL of this kind", "use a http, https or file URL, or a directory"
+    if Path(mirror).expanduser().is_dir():
+        return None
+    return "there is no such directory on this machine", f"create and fill it, correct the path, or {instead}"
 
 
 @rule

@@ -24,10 +24,14 @@ from pyinfra.context import ctx_host, ctx_state
 
 from piclusterops.check import CLUSTER, Connection, Finding, Result, Subject, settings_findings, worst_first
 from piclusterops.check_cluster import cluster_findings, peer_ports
+from piclusterops.check_platform import platform_findings
 from piclusterops.check_rules import host_findings
 from piclusterops.deploys.preflight import refused
 from piclusterops.facts.check import HostCheck, check_query
 from piclusterops.host_report import Report, clock_offset
+from piclusterops.inventory import inventory_file
+from piclusterops.platform_rules import selected_releases
+from piclusterops.secrets import SecretsError, open_store
 from piclusterops.session import ssh_command
 from piclusterops.settings import Cluster, Node
 from piclusterops.validation import find_faults, hosts_of, readable_cluster
@@ -67,7 +71,7 @@ def check_inventory(inventory: Inventory, site: str, only: Sequence[str] = ()) -
             for host in state.inventory:
                 if host.connected:
                     host.disconnect()
-    return _judged(cluster, findings, subjects)
+    return _judged(cluster, findings + secret_findings(cluster, inventory_file(inventory)), subjects)
 
 
 def check_connected(state: State, site: str) -> Result:
@@ -77,15 +81,50 @@ def check_connected(state: State, site: str) -> Result:
     nodes = [node for node in cluster.nodes if state.is_host_in_limit(state.inventory.get_host(node.name))]
     commands = {node.name: ssh_command(state.inventory.get_host(node.name)) for node in nodes}
     subjects = _ask_all(state, cluster, nodes, site, commands)
-    return _judged(cluster, settings_findings(find_faults(hosts)), subjects)
+    findings = settings_findings(find_faults(hosts)) + secret_findings(cluster, inventory_file(state.inventory))
+    return _judged(cluster, findings, subjects)
 
 
 def _judged(cluster: Cluster, findings: Iterable[Finding], subjects: Sequence[Subject]) -> Result:
-    everything = [*findings, *cluster_findings(subjects)]
+    everything = [*findings, *cluster_findings(subjects), *platform_findings(cluster, subjects)]
     for subject in subjects:
         everything += host_findings(subject)
     names = tuple(subject.node.name for subject in subjects)
     return Result(cluster.settings.cluster_name, names, worst_first(everything, names))
+
+
+def secret_findings(cluster: Cluster, inventory_path: Path | None) -> list[Finding]:
+    """Values that Secrets of the selected releases need and that are not there; none is read."""
+    releases = selected_releases(cluster.settings)
+    if not releases:
+        return []
+    try:
+        store = open_store(cluster.settings, inventory_path)
+        missing = store.missing(releases.values())
+    except SecretsError as error:
+        cause, _, fix = str(error).partition("\nNext: ")
+        return [Finding("error", CLUSTER, "secrets", cause, "releases can't be installed without", fix)]
+    given = {
+        (secret.name, name)
+        for release in releases.values()
+        for secret in release.secrets
+        for name, key in secret.keys.items()
+        if key.kind == "given"
+    }
+    random = [f"{entry.secret}/{entry.key}" for entry in missing if (entry.secret, entry.key) not in given]
+    findings = []
+    if random:
+        found = f"secrets are not made yet: {', '.join(random)}"
+        findings.append(
+            Finding("error", CLUSTER, "secrets", found, "releases can't be installed without", store.command)
+        )
+    for entry in missing:
+        if (entry.secret, entry.key) in given:
+            fix = f"{store.command.replace(' init', ' set', 1)} {entry.secret} {entry.key}"
+            findings.append(
+                Finding("error", CLUSTER, "secrets", f"{entry.secret}/{entry.key} is missing", entry.why, fix)
+            )
+    return findings
 
 
 # -- asking --------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pyinfra.connectors.ssh import ConnectorData
 
+import piclusterops.platform_rules  # noqa: F401 - enters its rules into RULES
 from piclusterops.faults import Fault, SettingsError, closest, literal, shown
 from piclusterops.networks import HostBitsError, parse_network
 from piclusterops.rules import RULES, Draft, NodeDraft

@@ -151,6 +151,7 @@ def test_a_host_key_that_is_new_is_shown_and_not_remembered(bare: Lab, tmp_path:
         "ssh_key": fleet.ssh_key,
         "ssh_known_hosts_file": str(tmp_path / "known_hosts"),
         "lan_cidr": fleet.subnet,
+        "platform_profile": "none",
         "k3s_mirror": fleet.mirror,
         "k3s_version": fleet.k3s_version,
         "lock_file": str(tmp_path / "new.lock"),

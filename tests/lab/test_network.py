@@ -71,6 +71,7 @@ class Fleet:
             "ssh_key": fleet.ssh_key,
             "ssh_known_hosts_file": str(self.folder / "known_hosts"),
             "lan_cidr": fleet.subnet,
+            "platform_profile": "none",
             "armed_timeout_s": TIMER_S,
             **shared,
         }

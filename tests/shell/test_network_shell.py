@@ -159,7 +159,7 @@ def test_a_change_that_never_began_is_not_undone(host: Host) -> None:
 
 
 def cluster(**settings: Any) -> Cluster:
-    data = {"ssh_hostname": "192.168.0.121", "lan_cidr": "192.168.0.0/24", **settings}
+    data = {"ssh_hostname": "192.168.0.121", "lan_cidr": "192.168.0.0/24", "platform_profile": "none", **settings}
     return cluster_from_hosts([HostData("pi-master", ("master",), data)])
 
 

@@ -133,7 +133,13 @@ def test_a_watchdog_that_is_there_or_has_no_driver_takes_no_reboot(answers: list
 
 
 def test_targets_come_from_the_settings() -> None:
-    shared = {"lan_cidr": "10.0.0.0/24", "page_size": "16k", "swap": "keep", "watchdog": False}
+    shared = {
+        "lan_cidr": "10.0.0.0/24",
+        "platform_profile": "none",
+        "page_size": "16k",
+        "swap": "keep",
+        "watchdog": False,
+    }
     own = {"pcie": "gen3", "eeprom_boot_order": "0xf416", "eeprom_pcie_probe": True, "eeprom_power_off_on_halt": False}
     cluster = cluster_from_hosts(
         [
@@ -151,7 +157,11 @@ def test_targets_come_from_the_settings() -> None:
 
 def test_the_defaults_are_safe() -> None:
     cluster = cluster_from_hosts(
-        [HostData("pi-1", ("master",), {"ssh_hostname": "10.0.0.1", "lan_cidr": "10.0.0.0/24"})]
+        [
+            HostData(
+                "pi-1", ("master",), {"ssh_hostname": "10.0.0.1", "lan_cidr": "10.0.0.0/24", "platform_profile": "none"}
+            )
+        ]
     )
     assert boot_targets(cluster) == {"pi-1": BootTarget(pages="4k", swap_off=True, watchdog=True)}
 

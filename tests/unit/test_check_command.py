@@ -17,6 +17,7 @@ master = [("pi-master", {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "address": 
 """
 GROUP = """
 lan_cidr = "192.168.0.0/24"
+platform_profile = "none"
 ssh_user = "pi"
 ssh_key = "~/key"
 """

@@ -59,7 +59,12 @@ def hosts_with(data: Mapping[str, Any], *names: str) -> list[HostData]:
         HostData(
             name,
             ("worker" if number else "master",),
-            {"ssh_hostname": f"192.168.0.{120 + number}", "lan_cidr": "192.168.0.0/24", **data},
+            {
+                "ssh_hostname": f"192.168.0.{120 + number}",
+                "lan_cidr": "192.168.0.0/24",
+                "platform_profile": "none",
+                **data,
+            },
         )
         for number, name in enumerate(names or ("pi-master",))
     ]
@@ -366,7 +371,7 @@ def test_network_is_read_back_and_refused_with_host_bits(network: IPv4Network) -
 def test_pool_with_the_address_of_a_node_is_refused(one: int, other: int, node: int) -> None:
     first, last = sorted((one, other))
     hosts = [HostData("pi", ("master",), {"ssh_hostname": f"192.168.0.{node}", "lan_cidr": "192.168.0.0/24"})]
-    pool = {"metallb_pool": f"192.168.0.{first}-192.168.0.{last}"}
+    pool = {"metallb_pool": f"192.168.0.{first}-192.168.0.{last}", "platform_profile": "none"}
     faults = find_faults([HostData(host.name, host.groups, {**host.data, **pool}) for host in hosts])
     assert bool(faults) == (first <= node <= last or first == 0 or last == 255)
 

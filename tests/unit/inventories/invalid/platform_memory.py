@@ -1,0 +1,15 @@
+"""platform_releases.trino.memory_mib.workers = 2048
+why: trino has no pods of this name in the catalogue
+fix: did you mean worker?
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "metallb_pool": "192.168.0.200-192.168.0.250",
+        "platform_releases": {"trino": {"memory_mib": {"workers": 2048}}},
+    },
+)

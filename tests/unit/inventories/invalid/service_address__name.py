@@ -1,0 +1,17 @@
+"""service_addresses.grafanna = "10.0.1.12"
+why: no release has this name
+fix: did you mean grafana?
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "metallb_pool": "192.168.0.200-192.168.0.250",
+        "platform_profile": "minimal",
+        "services_cidr": "10.0.1.0/24",
+        "service_addresses": {"grafanna": "10.0.1.12"},
+    },
+)

@@ -1,0 +1,17 @@
+"""service_addresses = "10.0.1.10"
+why: grafana and trino have the same address, and only one service could answer there
+fix: give each its own
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "metallb_pool": "192.168.0.200-192.168.0.250",
+        "platform_profile": "minimal",
+        "services_cidr": "10.0.1.0/24",
+        "service_addresses": {"grafana": "10.0.1.10", "trino": "10.0.1.10"},
+    },
+)

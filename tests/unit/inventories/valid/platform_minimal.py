@@ -1,0 +1,20 @@
+"""The profile minimal, on other nodes, with other values."""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+data_node = [
+    ("pi-worker-2", {"ssh_hostname": "192.168.0.122"}),
+    ("pi-worker-3", {"ssh_hostname": "192.168.0.123"}),
+]
+cluster = (
+    ["pi-master", "pi-worker-1", "pi-worker-2", "pi-worker-3"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "metallb_pool": "192.168.0.200-192.168.0.250",
+        "platform_profile": "minimal",
+        "platform_releases": {
+            "metallb": {"node": "pi-worker-3", "values": {"controller": {"logLevel": "debug"}}, "timeout_s": 900},
+            "trino": {"enabled": False},
+        },
+    },
+)
