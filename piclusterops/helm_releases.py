@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 CHART_LABEL = "piclusterops.io/chart"
 DIGEST_LABEL = "piclusterops.io/digest"
 SECRETS_LABEL = "piclusterops.io/secrets"
-HELM_LABEL = "piclusterops.io/helm"
+#: On a release whose first revision Helm applied on the server side: only there fields of others can be taken back.
+APPLY_LABEL = "piclusterops.io/apply"
+SERVER_SIDE = "server-side"
 
 #: What the script of the fact prints before what it read.
 RELEASES_MARK = "@@releases"
@@ -70,6 +72,11 @@ class HelmRelease:
     def is_ours(self) -> bool:
         """Whether an operation of ours made this revision."""
         return bool(self.digest)
+
+    @property
+    def is_server_side(self) -> bool:
+        """Whether we installed it with a Helm that applies on the server side."""
+        return self.labels.get(APPLY_LABEL) == SERVER_SIDE
 
     @property
     def is_pending(self) -> bool:

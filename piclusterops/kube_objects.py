@@ -1,4 +1,4 @@
-"""Namespaces and Secrets of a cluster: that they are there, and whether we made them. Never what a Secret holds. Pure."""
+"""Namespaces and Secrets of a cluster: that they are there, and whether we made them; never what they hold. Pure."""
 
 from __future__ import annotations
 
