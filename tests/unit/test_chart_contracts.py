@@ -29,7 +29,8 @@ pytestmark = pytest.mark.skipif(not FOLDER, reason=f"${VARIABLE} names no folder
 _SEGMENT = re.compile(r'"([^"]*)"|\[(\d+)\]|([^."\[\]]+)')
 #: Content that a chart hands on to Kubernetes, or writes into a file, as it is, though its values.yaml has some.
 _FREE = re.compile(
-    r"(.*[lL]abels|affinity|.*[aA]nnotations|nodeSelector|.*[sS]trategy|.*[sS]ecurityContext|catalogs|fileConfigs)"
+    r"(.*[lL]abels|.*[aA]nnotations|nodeSelector|affinity|.*[sS]trategy|.*[sS]ecurityContext|.*Probe|httpGet"
+    r"|catalogs|fileConfigs)"
 )
 _RESOURCES = {"resources": {"limits", "requests"}, "limits": {"cpu", "memory"}, "requests": {"cpu", "memory"}}
 #: What templates read in a way that the making of the contract missed; seen in the templates themselves.
