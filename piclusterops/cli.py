@@ -17,6 +17,7 @@ from piclusterops.check_command import check
 from piclusterops.facts.kube import Nodes
 from piclusterops.firewall_command import firewall
 from piclusterops.lab.commands import lab as lab_commands
+from piclusterops.plan_command import plan
 from piclusterops.secrets_command import secrets
 from piclusterops.session import CommandFailed, connected, output_of
 from piclusterops.status import missing_nodes, status_table
@@ -99,6 +100,7 @@ def lock_command(env: str) -> None:
 main.add_command(check)
 main.add_command(firewall)
 main.add_command(lab_commands)
+main.add_command(plan)
 main.add_command(secrets)
 
 if __name__ == "__main__":

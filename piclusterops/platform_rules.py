@@ -14,6 +14,7 @@ from pathlib import Path
 from piclusterops.artefacts import RELEASES
 from piclusterops.catalogue import Release, catalogue
 from piclusterops.faults import Fault, closest, literal, shown
+from piclusterops.helm_artefacts import archive_name
 from piclusterops.platform import PlatformError, choose, platform_of
 from piclusterops.rules import Draft, mirror_problem, rule, some_pool
 from piclusterops.settings import Cluster, ClusterSettings, Node
@@ -296,7 +297,7 @@ def helm_mirror(draft: Draft) -> Iterator[Fault]:
     if problem := mirror_problem(mirror, "leave it out to fetch Helm from get.helm.sh"):
         yield Fault("helm_mirror", value, *problem)
     elif "://" not in mirror:
-        names = [f"helm-{version}-linux-{release.arch}.tar.gz" for release in RELEASES.values()]
+        names = [archive_name(version, machine) for machine in RELEASES]
         folder = Path(mirror).expanduser()
         if not any((folder / name).is_file() for name in names):
             why = f"Helm {version} (helm_version) is not in this directory: there is no {' and no '.join(names)}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+import gevent
 from pyinfra.api import Config, Inventory, State, StringCommand
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_host, ctx_state
+
+T = TypeVar("T")
 
 
 class HostUnreachable(Exception):
@@ -71,6 +75,40 @@ def connected(inventory: Inventory, name: str) -> Iterator[Host]:
         finally:
             state.set_stage(StateStage.Disconnect)
             disconnect_all(state)
+
+
+@contextmanager
+def connected_hosts(inventory: Inventory, names: Collection[str]) -> Iterator[tuple[list[Host], dict[str, str]]]:
+    """Hosts of the inventory, connected all at once: those that can be reached, and why the others can't, by name."""
+    wanted = [inventory.get_host(name) for name in names]
+    state = State(inventory, Config(), initial_limit=wanted)
+    remember = _RememberErrors()
+    state.add_callback_handler(remember)
+    with ctx_state.use(state):
+        state.set_stage(StateStage.Connect)
+        # raised when none of them is left
+        with suppress(PyinfraError):
+            connect_all(state)
+        state.set_stage(StateStage.Prepare)
+        try:
+            reached = [host for host in wanted if host.connected]
+            yield reached, {host.name: remember.errors.get(host.name, "") for host in wanted if host not in reached}
+        finally:
+            state.set_stage(StateStage.Disconnect)
+            for host in wanted:
+                if host.connected:
+                    host.disconnect()
+
+
+def ask_all(hosts: Iterable[Host], question: Callable[[Host], T]) -> dict[str, T]:
+    """The answers of connected hosts by name, each asked as pyinfra's current host, all at the same time."""
+
+    def ask(host: Host) -> T:
+        with ctx_state.use(host.state), ctx_host.use(host):
+            return question(host)
+
+    jobs = {host.name: gevent.spawn(ask, host) for host in hosts}
+    return {name: job.get() for name, job in jobs.items()}
 
 
 def output_of(host: Host, command: str) -> str:

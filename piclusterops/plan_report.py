@@ -1,0 +1,107 @@
+"""A plan for people: what happens wave by wave, and what it comes to on each node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from piclusterops.capacity import Budget, NodeBudget, gibibytes
+from piclusterops.check_report import STYLES
+from piclusterops.plan import Action, Plan, Step
+
+_ACTIONS: Mapping[Action, tuple[str, str]] = {
+    "install": ("green", "install"),
+    "upgrade": ("yellow", "upgrade"),
+    "unchanged": ("dim", "unchanged"),
+    "remove": ("magenta", "remove"),
+    "flux": ("cyan", "owned by Flux"),
+    "blocked": ("bold red", "blocked"),
+}
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print everything, the verdict last."""
+    for note in plan.notes:
+        console.print(escape(note), highlight=False)
+    if plan.steps:
+        console.print(steps_table(plan))
+    console.print(budget_table(plan.budget))
+    for finding in plan.findings:
+        style = STYLES[finding.severity]
+        console.print(f"[{style}]{finding.severity}[/] {finding.host}: {escape(finding.found)}", highlight=False)
+        console.print(f"    {escape(finding.why)}\n    {escape(finding.fix)}", highlight=False)
+    for name in plan.unknown:
+        text = f"{name}: what it has is not known: neither its kubelet nor its host answered"
+        console.print(f"[{STYLES['error']}]error[/] {escape(text)}", highlight=False)
+    style = STYLES["error"] if plan.is_refused else "green"
+    console.print(f"[{style}]{escape(plan.summary)}[/]", highlight=False)
+
+
+def steps_table(plan: Plan) -> Table:
+    """A row for each release, in the order of the installation."""
+    table = Table(title=f"Releases of {plan.cluster}", title_justify="left")
+    for column in ("Wave", "Release", "Namespace", "", "Version", "Why"):
+        table.add_column(column, no_wrap=column not in ("Version", "Why"), overflow="fold")
+    wave: int | None = -1
+    for step in plan.steps:
+        style, word = _ACTIONS[step.action]
+        first = step.wave != wave
+        if first and wave != -1:
+            table.add_section()
+        label = ("-" if step.wave is None else str(step.wave)) if first else ""
+        wave = step.wave
+        table.add_row(
+            label, step.release, step.namespace, f"[{style}]{word}[/]", escape(_version(step)), escape(step.why)
+        )
+    return table
+
+
+def _version(step: Step) -> str:
+    if step.installed and step.version and step.installed != step.version:
+        return f"{step.installed} -> {step.version}"
+    return step.version or step.installed
+
+
+def budget_table(budget: Budget) -> Table:
+    """A row for each node: what is asked of it, of what it has."""
+    title = "Nodes (what they have is estimated from their hosts)" if budget.is_estimate else "Nodes"
+    table = Table(title=title, title_justify="left")
+    table.add_column("Node", no_wrap=True)
+    table.add_column("Role", no_wrap=True)
+    for column in ("Memory, MiB", "of", "", "Limits, MiB", "", "CPU", "of", "Volumes", "of"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for node in budget.nodes:
+        table.add_row(node.name, budget.platform.cluster.node(node.name).role, *_cells(node))
+    return table
+
+
+def _cells(node: NodeBudget) -> list[str]:
+    used, room = node.used, node.room
+    memory, cpu = (room.memory_mib, room.cpu_m) if room else (None, None)
+    free = room.free_mib if room else None
+    return [
+        str(used.memory_mib),
+        _known(memory),
+        _part(used.memory_mib, memory, "red"),
+        str(used.memory_limit_mib),
+        _part(used.memory_limit_mib, memory, "yellow"),
+        f"{used.cpu_m}m",
+        _over(f"{_known(cpu)}m" if cpu is not None else "?", used.cpu_m, cpu, "red"),
+        gibibytes(used.disk_mib),
+        _over(gibibytes(free) if free is not None else "?", used.disk_mib, free, "yellow"),
+    ]
+
+
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
+
+
+def _part(used: int, there: int | None, style: str) -> str:
+    return _over(f"{100 * used / there:.0f} %" if there else "?", used, there, style)
+
+
+def _over(text: str, used: int, there: int | None, style: str) -> str:
+    return f"[{style}]{text}[/]" if there is not None and used > there else text
