@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import process_list
 from runs import REPOSITORY, Run, pyinfra
 
 from piclusterops.k3s_config import AGENT_K10_TOKEN, AGENT_TOKEN, SERVER_K10_TOKEN, TOKEN
@@ -111,33 +110,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     yield cluster
     if not os.environ.get("PICLUSTEROPS_LAB_KEEP"):
         lab.down()
-
-
-@contextmanager
-def process_list() -> Iterator[list[str]]:
-    """Every command line on this machine, the containers' too, as seen again and again."""
-    seen: set[str] = set()
-    found: list[str] = []
-    stop = threading.Event()
-
-    def look() -> None:
-        known: set[str] = set()
-        while not stop.wait(0.03):
-            entries = {name for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 (ten times as fast)
-            for entry in entries - known:
-                for name in ("cmdline", "environ"):
-                    with suppress(OSError):
-                        seen.add(Path("/proc", entry, name).read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            known = entries
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-        found += seen
 
 
 def test_the_first_run_shows_no_token_to_anyone(cluster: Cluster) -> None:
