@@ -58,6 +58,7 @@ test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
 
 docs: $(READY)  ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m piclusterops.settings_reference > docs/reference/settings.md
+	$(BIN)/python -m piclusterops.catalogue_reference > docs/reference/catalogue.md
 
 benchmark: $(READY)  ## Compare with ansible-core on the lab's hosts (needs the lab)
 	$(BIN)/python benchmarks/run.py

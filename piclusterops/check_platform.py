@@ -19,7 +19,7 @@ from piclusterops.settings import Cluster, ClusterSettings
 #: Port of the node-exporter of kube-prometheus-stack, which uses the network of the node.
 NODE_EXPORTER_PORT = 9100
 #: Evidence for arm64 that begins so is none.
-_NO_EVIDENCE = ("", "none", "not ", "no ", "unknown", "unverified")
+_NO_EVIDENCE = ("none", "not ", "unknown", "unverified")
 _LARGE_PAGE = 16384
 
 #: Shell that prints the addresses of LoadBalancer services that a server of the cluster knows, then `known`.
@@ -128,7 +128,7 @@ def images(platform: Platform, subjects: Sequence[Subject]) -> Iterator[Finding]
 def is_unproved(evidence: str) -> bool:
     """Whether the evidence for arm64 in the catalogue is none."""
     text = evidence.strip().lower()
-    return not text or text.startswith(_NO_EVIDENCE[1:])
+    return not text or text.startswith(_NO_EVIDENCE)
 
 
 def page_size(platform: Platform, subjects: Sequence[Subject]) -> Iterator[Finding]:

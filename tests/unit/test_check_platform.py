@@ -116,8 +116,9 @@ def test_an_image_without_evidence_for_arm64_is_a_warning(evidence: str) -> None
     assert finding.severity == "warning" and "amd" in finding.found
 
 
-def test_evidence_for_arm64_is_enough() -> None:
-    assert found([release("arm", arm64="nodejs image, which has linux/arm64")], "images") == []
+@pytest.mark.parametrize("evidence", ["nodejs image, which has linux/arm64", "no image"])
+def test_evidence_for_arm64_is_enough(evidence: str) -> None:
+    assert found([release("arm", arm64=evidence)], "images") == []
 
 
 def test_a_release_that_breaks_on_large_pages_is_an_error_on_nodes_that_keep_them() -> None:
