@@ -38,7 +38,7 @@ def test_hex_is_that_many_bytes(length: int) -> None:
 def test_base64_is_that_many_bytes_in_both_of_its_alphabets(length: int) -> None:
     made = generate(key("base64", length))
     assert len(base64.b64decode(made, validate=True)) == length
-    assert base64.b64decode(made) == base64.urlsafe_b64decode(made)
+    assert not set("+/-_") & set(made)
 
 
 @pytest.mark.parametrize("kind", ["password", "hex", "base64"])

@@ -460,19 +460,26 @@ from pathlib import Path
 from pydantic import SecretStr
 from piclusterops.secret_providers import AgeFile
 store = AgeFile(Path(sys.argv[1]), Path(sys.argv[2]), "")
+print("ready", flush=True)
+sys.stdin.readline()
 for number in range(8):
     name = (sys.argv[3], f"k{number}")
     store.update([name], lambda there: {name: SecretStr("value")})
 """
 
 
-def writer(aged: SecretStore, code: str, name: str) -> subprocess.Popen[bytes]:
+def writer(aged: SecretStore, code: str, name: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", code, str(age_of(aged).file), str(age_of(aged).key), name]
-    return subprocess.Popen(words, stderr=subprocess.PIPE)
+    return subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_processes_that_write_at_once_lose_nothing(aged: SecretStore) -> None:
     writers = [writer(aged, _WRITER, name) for name in ("a", "b")]
+    for process in writers:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in writers:
+        assert process.stdin
+        print("go", file=process.stdin, flush=True)
     assert [process.wait(60) for process in writers] == [0, 0]
     names = set(aged.provider.known([]))
     assert {(name, f"k{number}") for name in "ab" for number in range(8)} <= names and ("flows", "password") in names
@@ -481,8 +488,8 @@ def test_processes_that_write_at_once_lose_nothing(aged: SecretStore) -> None:
 def test_a_full_disk_leaves_the_file_as_it_was(aged: SecretStore) -> None:
     before = age_of(aged).file.read_bytes()
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-    _, said = writer(aged, full + _WRITER, "a").communicate(timeout=60)
-    assert f"{age_of(aged).file} can't be written: File too large. It is as it was." in said.decode()
+    _, said = writer(aged, full + _WRITER, "a").communicate("go\n", timeout=60)
+    assert f"{age_of(aged).file} can't be written: File too large. It is as it was." in said
     assert age_of(aged).file.read_bytes() == before
     assert len(list(age_of(aged).file.parent.iterdir())) == 2
 
