@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from k3s_samples import cluster
 
@@ -17,6 +17,8 @@ from piclusterops.settings import Cluster
 
 FOUR = ("master", "worker", "data_node", "data_node")
 THREE_SERVERS = ("master", "master", "master")
+#: Templates are read from files, and how long that takes says nothing.
+SOME = settings(deadline=None, max_examples=50)
 
 
 def release(name: str, **given: Any) -> Release:
@@ -38,10 +40,6 @@ def release(name: str, **given: Any) -> Release:
 
 def named(*releases: Release) -> dict[str, Release]:
     return {one.name: one for one in releases}
-
-
-def settings(**given: Any) -> dict[str, Any]:
-    return {"platform_profile": "named", **given}
 
 
 @pytest.fixture
@@ -233,6 +231,7 @@ def empty_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@SOME
 @given(catalogues())
 def test_waves_and_dependencies_always_come_first(empty_templates: Path, releases: dict[str, Release]) -> None:
     platform = platform_of(cluster(), releases, empty_templates)
@@ -244,6 +243,7 @@ def test_waves_and_dependencies_always_come_first(empty_templates: Path, release
         assert all(names.index(needed) < names.index(name) for needed in dependencies(platform, name))
 
 
+@SOME
 @given(catalogues(), st.randoms(use_true_random=False))
 def test_the_order_does_not_depend_on_that_of_the_catalogue(
     empty_templates: Path, releases: dict[str, Release], random: Any
