@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from piclusterops.catalogue import catalogue
 from piclusterops.lab.state import Fleet, LabError, address6, default_name, state_dir
 
 try:
@@ -56,13 +57,11 @@ if _fleet:
     helm_mirror = f"{_fleet.mirror}/helm"
     _helm = any(Path(helm_mirror).glob("helm-*.tar.gz"))
     platform_profile = os.environ.get("PICLUSTEROPS_LAB_PLATFORM", "minimal") if _helm else "none"
-    service_addresses = {
-        name: f"10.{_fleet.block}.0.{octet}"
-        for octet, name in enumerate(("traefik", "nifi", "trino", "grafana", "jupyterlab", "krakend"), start=201)
-    }
+    _published = ("traefik", *sorted(r.name for r in catalogue().values() if r.interface and r.interface.address))
+    service_addresses = {name: f"10.{_fleet.block}.0.{octet}" for octet, name in enumerate(_published, start=201)}
     secrets_file = str(_key.parent / "lab.secrets.age")
     secrets_key = str(_key.parent / "age.key")
-    del _helm
+    del _helm, _published
 
     # Hosts of the lab are containers of one machine: small, and quick to come back.
     system_reserved = {"cpu": "50m", "memory": "64Mi"}
