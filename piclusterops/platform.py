@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from traceback import walk_tb
@@ -394,7 +394,9 @@ def _rendered(
     return values
 
 
+@cache
 def _environment(folder: Path) -> Environment:
+    """The templates of a folder; one that changes is read again."""
     return Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,6 +15,7 @@ from k3s_samples import cluster
 
 from piclusterops.catalogue import CatalogueError, Release, catalogue, platform_folder, read
 from piclusterops.platform import Planned, Platform, platform_of
+from piclusterops.secret_values import render
 
 CHARTS = Path(__file__).resolve().parents[2] / "files" / "charts"
 ROLES = {
@@ -339,6 +341,69 @@ def test_a_secret_of_two_releases_is_the_same_in_both() -> None:
             by_name.setdefault(secret.name, []).append((set(secret.keys), secret.namespaces, secret.type))
     for name, found in by_name.items():
         assert all(one == found[0] for one in found), name
+
+
+def parsed(name: str, text: str) -> Any:
+    """What a configuration says, as its reader will understand it."""
+    return json.loads(text) if name.endswith(("json", "s3_config")) else yaml.safe_load(text)
+
+
+def test_secrets_made_of_others_are_what_their_readers_parse() -> None:
+    read_by = {}
+    for release in catalogue().values():
+        for secret in release.secrets:
+            for name, key in secret.keys.items():
+                text = key.value if key.kind == "static" else key.template
+                if text and name.endswith((".yml", "s3_config")):
+                    filled = render(text, lambda of, part: f"value-of-{of}-{part}", lambda plain: f"$2y$10${plain}")
+                    read_by[secret.name, name] = parsed(name, filled)
+    users = read_by["opensearch-security", "internal_users.yml"]
+    assert users["logstash"]["hash"] == "$2y$10$value-of-opensearch-writer-password"
+    assert set(users["logstash"]["opendistro_security_roles"]) <= set(read_by["opensearch-security", "roles.yml"])
+    assert read_by["elasticsearch-roles", "roles.yml"]["platform_writer"]["indices"]
+    identities = read_by["seaweedfs-s3", "seaweedfs_s3_config"]["identities"]
+    assert [one["name"] for one in identities] == ["root", "platform", "velero"]
+    for identity in identities[1:]:  # each in its own buckets only
+        assert all(":" in action for action in identity["actions"])
+
+
+def test_configurations_inside_values_are_what_their_readers_parse() -> None:
+    for where, planned in all_planned("helm"):
+        for path, value in walk(planned.values):
+            if path and path[-1].endswith((".yml", ".json")) and isinstance(value, str):
+                assert isinstance(parsed(path[-1], value), dict), (where, path)
+
+
+def test_nobody_but_known_users_may_do_anything_in_trino() -> None:
+    rules = json.loads(platform("named").planned("trino").values["accessControl"]["rules"]["rules.json"])
+    passwords = next(one for one in catalogue()["trino"].secrets if one.name == "trino").keys["password.db"].template
+    users = set(re.findall(r"^(\w+):", passwords or "", re.MULTILINE))
+    assert users == {"admin", "developer", "guest", "metrics"}
+    for kind in ("catalogs", "queries", "system_information"):
+        assert all(set(rule["user"].split("|")) <= users for rule in rules[kind]), kind
+    writers = {rule["user"] for rule in rules["catalogs"] if rule["allow"] == "all"}
+    assert writers == {"admin", "developer"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"), [(None, "fs.native-s3.enabled"), ("480", "fs.native-s3.enabled"), ("481", "fs.s3.enabled")]
+)
+def test_trino_is_told_of_s3_in_the_words_of_its_version(tag: str | None, name: str) -> None:
+    choice = {"trino": {"values": {"image": {"tag": tag}}}} if tag else {}
+    given = cluster(ROLES["four nodes"], platform_profile="named", platform_releases=choice)
+    hive = platform_of(given).planned("trino").values["catalogs"]["hive"]
+    assert f"\n{name}=true\n" in hive
+    assert "s3.endpoint=http://minio.object-store.svc:9000\n" in hive
+    assert "hive.metastore.uri=thrift://hive-metastore.data-platform:9083\n" in hive
+
+
+def test_trino_has_a_worker_on_each_node_of_its_role() -> None:
+    roles = ("master", "worker", "worker", "data_node")
+    trino = platform_of(cluster(roles, platform_profile="named")).planned("trino")
+    assert trino.values["server"]["workers"] == 2
+    assert trino.values["worker"]["nodeSelector"] == {"piclusterops.io/role": "worker"}
+    assert trino.values["coordinator"]["nodeSelector"] == {"kubernetes.io/hostname": "pi-worker-1"}
+    assert platform("named").planned("trino").values["server"]["workers"] == 1
 
 
 # -- the loader ----------------------------------------------------------------------------------------------

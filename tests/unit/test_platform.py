@@ -426,6 +426,7 @@ def test_a_release_without_a_template_is_a_fault(templates: Path) -> None:
 json = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), json), st.dictionaries(st.sampled_from("abc"), json))
 def test_merging_twice_changes_nothing_and_keeps_what_lies_over(below: dict[str, Any], over: dict[str, Any]) -> None:
     once = merged(below, over)
