@@ -17,7 +17,7 @@ Every system that can be installed on the cluster is a release of this catalogue
 [`platform_profile`](settings.md#platform_profile) selects some of them, and
 [`platform_releases`](settings.md#platform_releases) turns single ones on or off, moves them to another node, or changes
 their values. Releases are installed wave after wave, and within a wave after what they depend on.
-`picluster plan` shows what that comes to for a cluster, and whether it fits on its nodes.
+`picluster plan --env prod` shows what that comes to for a cluster, and whether it fits on its nodes.
 
 - Version: of the chart, and of the application in it.
 - Node: role, and which of the nodes with that role, counted round. Pods marked "every" run on each node of the cluster,
@@ -150,7 +150,7 @@ def _secrets(release: Release) -> str:
 
 def _note(release: Release) -> str:
     """A release in words: what it is, what it needs, and what is worth knowing."""
-    parts = [f"- `{release.name}`: {release.title}."]
+    parts = [f"{release.title}."]
     if release.depends_on:
         parts.append(f"Depends on {', '.join(release.depends_on)}.")
     parts.append(f"arm64: {release.arm64.rstrip('.')}.")
@@ -162,7 +162,9 @@ def _note(release: Release) -> str:
         parts.append(f"Backup: {release.backup.note.rstrip('.')}.")
     if release.note:
         parts.append(f"{release.note.rstrip('.')}.")
-    return " ".join(" ".join(parts).split())
+    text = " ".join(" ".join(parts).split())
+    # what looks like a command in docs is one to type
+    return f"- `{release.name}`: {text.replace('`', '')}"
 
 
 def _contracts(releases: Sequence[Release]) -> Iterator[str]:

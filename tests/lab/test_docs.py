@@ -37,6 +37,8 @@ RUN = (
     "picluster firewall show --env lab pi-master",
     "picluster firewall diff --env lab pi-master",
     "picluster firewall test --env lab pi-master",
+    "picluster plan --env lab",
+    "picluster plan --env lab --json",
     "picluster lab status",
 )
 #: Run by these tests themselves, or by being these tests.
