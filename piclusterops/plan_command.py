@@ -122,7 +122,7 @@ def _missing(platform: Platform, inventory_path: Path | None) -> tuple[dict[str,
     for release in selected:
         names = {secret.name for secret in release.secrets}
         if values := [f"{entry.secret}/{entry.key}" for entry in missing if entry.secret in names]:
-            found[release.name] = f"by secrets that are missing: {', '.join(values)}"
+            found[release.name] = f"by missing secrets: {', '.join(values)}"
     return found, [store.missing_text(missing)] if missing else []
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from piclusterops.capacity import Budget, NodeBudget, gibibytes
+from piclusterops.capacity import Budget, NodeBudget
 from piclusterops.check_report import STYLES
 from piclusterops.plan import Action, Plan, Step
 
@@ -43,8 +43,8 @@ def show(plan: Plan, console: Console) -> None:
 def steps_table(plan: Plan) -> Table:
     """A row for each release, in the order of the installation."""
     table = Table(title=f"Releases of {plan.cluster}", title_justify="left")
-    for column in ("Wave", "Release", "Namespace", "", "Version", "Why"):
-        table.add_column(column, no_wrap=column not in ("Version", "Why"), overflow="fold")
+    for column in ("Wave", "Release", "Version", "What happens"):
+        table.add_column(column, no_wrap=column in ("Wave", "Release"), overflow="fold")
     wave: int | None = -1
     for step in plan.steps:
         style, word = _ACTIONS[step.action]
@@ -53,9 +53,8 @@ def steps_table(plan: Plan) -> Table:
             table.add_section()
         label = ("-" if step.wave is None else str(step.wave)) if first else ""
         wave = step.wave
-        table.add_row(
-            label, step.release, step.namespace, f"[{style}]{word}[/]", escape(_version(step)), escape(step.why)
-        )
+        joint = "" if not step.why else " " if step.why.startswith("by ") else ": "
+        table.add_row(label, step.release, escape(_version(step)), f"[{style}]{word}[/]{joint}{escape(step.why)}")
     return table
 
 
@@ -70,37 +69,33 @@ def budget_table(budget: Budget) -> Table:
     title = "Nodes (what they have is estimated from their hosts)" if budget.is_estimate else "Nodes"
     table = Table(title=title, title_justify="left")
     table.add_column("Node", no_wrap=True)
-    table.add_column("Role", no_wrap=True)
-    for column in ("Memory, MiB", "of", "", "Limits, MiB", "", "CPU", "of", "Volumes", "of"):
+    for column in ("Memory, MiB", "Limits, MiB", "CPU", "Volumes"):
         table.add_column(column, justify="right", no_wrap=True)
     for node in budget.nodes:
-        table.add_row(node.name, budget.platform.cluster.node(node.name).role, *_cells(node))
+        table.add_row(node.name, *_cells(node))
     return table
 
 
 def _cells(node: NodeBudget) -> list[str]:
     used, room = node.used, node.room
-    memory, cpu = (room.memory_mib, room.cpu_m) if room else (None, None)
-    free = room.free_mib if room else None
+    memory, cpu, free = (room.memory_mib, room.cpu_m, room.free_mib) if room else (None, None, None)
+    of_memory, of_cpu = ("?" if number is None else str(number) for number in (memory, cpu))
+    of_disk = "?" if free is None else f"{free / 1024:.0f}"
     return [
-        str(used.memory_mib),
-        _known(memory),
-        _part(used.memory_mib, memory, "red"),
-        str(used.memory_limit_mib),
-        _part(used.memory_limit_mib, memory, "yellow"),
-        f"{used.cpu_m}m",
-        _over(f"{_known(cpu)}m" if cpu is not None else "?", used.cpu_m, cpu, "red"),
-        gibibytes(used.disk_mib),
-        _over(gibibytes(free) if free is not None else "?", used.disk_mib, free, "yellow"),
+        _over(f"{used.memory_mib}/{of_memory}{_percent(used.memory_mib, memory)}", used.memory_mib, memory, "red"),
+        _over(
+            f"{used.memory_limit_mib}{_percent(used.memory_limit_mib, memory)}",
+            used.memory_limit_mib,
+            memory,
+            "yellow",
+        ),
+        _over(f"{used.cpu_m}/{of_cpu}m", used.cpu_m, cpu, "red"),
+        _over(f"{used.disk_mib / 1024:.0f}/{of_disk} GiB", used.disk_mib, free, "yellow"),
     ]
 
 
-def _known(number: int | None) -> str:
-    return "?" if number is None else str(number)
-
-
-def _part(used: int, there: int | None, style: str) -> str:
-    return _over(f"{100 * used / there:.0f} %" if there else "?", used, there, style)
+def _percent(used: int, there: int | None) -> str:
+    return f" {100 * used / there:3.0f}%" if there else ""
 
 
 def _over(text: str, used: int, there: int | None, style: str) -> str:
