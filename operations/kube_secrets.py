@@ -45,6 +45,7 @@ class WantedSecret:
         values: gives key and value, when they are needed.
         type: its type.
         restarts: workloads to restart after a change of it: `namespace/kind/name`.
+        labels: labels that its users look for, such as `cnpg.io/reload`; they come with its values.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WantedSecret:
     values: Callable[[], Values] = field(repr=False)
     type: str = "Opaque"
     restarts: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -74,7 +76,7 @@ class _Change:
             "metadata": {
                 "name": self.wanted.name,
                 "namespace": self.wanted.namespace,
-                "labels": {"app.kubernetes.io/managed-by": MANAGER},
+                "labels": {**self.wanted.labels, "app.kubernetes.io/managed-by": MANAGER},
                 "annotations": {DIGEST_ANNOTATION: mark},
             },
             "data": {key: base64.b64encode(value.encode()).decode() for key, value in self.values.items()},
