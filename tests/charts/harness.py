@@ -18,7 +18,7 @@ import yaml
 from unit.k3s_samples import cluster
 
 from piclusterops.catalogue import Profile, catalogue
-from piclusterops.platform import Planned, platform_of
+from piclusterops.platform import Planned, Platform, platform_of
 from piclusterops.settings import DEFAULT_K3S_VERSION
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,6 +34,8 @@ PLATFORM_APIS = (
     "monitoring.coreos.com/v1/PodMonitor",
     "monitoring.coreos.com/v1/PrometheusRule",
 )
+#: The parser in C is many times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: Kinds with pods, and where these are described.
 _POD_PATHS: Mapping[str, tuple[str, ...]] = {
     "Pod": (),
@@ -135,19 +137,23 @@ def charts_with_a_release() -> tuple[Chart, ...]:
 
 
 @cache
-def planned(name: str, profile: Profile = "named", **settings: Any) -> Planned:
-    """A release as the home lab gets it in a profile; it is turned on where it is on demand."""
-    release = catalogue()[name]
-    asked = {} if profile in release.profiles else {name: {"enabled": True}}
-    given = cluster(
-        ("master", "worker", "data_node", "data_node"),
-        platform_profile=profile,
-        platform_releases=asked,
-        metallb_pool="192.168.0.200-192.168.0.250",
-        vpn_cidr="10.8.0.0/24",
-        **{"service_addresses": ADDRESSES, **settings},
-    )
-    return platform_of(given).planned(name)
+def platform(profile: Profile = "named", **settings: Any) -> Platform:
+    """The home lab's platform in a profile, with our own releases that are on demand."""
+    asked = {chart.name: {"enabled": True} for chart in charts_with_a_release() if not catalogue()[chart.name].profiles}
+    given: dict[str, Any] = {
+        "platform_profile": profile,
+        "platform_releases": asked,
+        "metallb_pool": "192.168.0.200-192.168.0.250",
+        "vpn_cidr": "10.8.0.0/24",
+        "service_addresses": ADDRESSES,
+        **settings,
+    }
+    return platform_of(cluster(("master", "worker", "data_node", "data_node"), **given))
+
+
+def planned(name: str, profile: Profile = "named") -> Planned:
+    """A release as the home lab gets it in a profile."""
+    return platform(profile).planned(name)
 
 
 def helm(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -209,7 +215,7 @@ def _frozen(value: Any) -> Any:
 def _template(chart: Chart, values: str, **options: Any) -> tuple[Manifest, ...]:
     answer = render(chart, json.loads(values), **options)
     assert answer.returncode == 0, answer.stderr
-    return tuple(manifest for manifest in yaml.safe_load_all(answer.stdout) if manifest)
+    return tuple(manifest for manifest in yaml.load_all(answer.stdout, Loader=_LOADER) if manifest)
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str, name: str | None = None) -> Manifest:

@@ -152,6 +152,13 @@ def test_pods_use_only_secrets_that_exist_by_then(name: str, profile: Profile) -
         if release.namespace in (entry.namespace, *secret.namespaces)
     }
     there |= {one["spec"]["secretName"] for one in manifests(name, profile) if one["kind"] == "Certificate"}
+    # those of certificates that other releases make, and tell of in their contracts
+    there |= {
+        given["ca_secret"]
+        for entry in catalogue().values()
+        for given in entry.provides.values()
+        if "ca_secret" in given
+    }
     used = {secret for pod in pods_of(name, profile) for secret in _secrets_of(pod)}
     assert used <= there, f"nobody makes {sorted(used - there)}"
 
