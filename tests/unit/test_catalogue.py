@@ -13,7 +13,7 @@ import pytest
 import yaml
 from k3s_samples import cluster
 
-from piclusterops.catalogue import CatalogueError, Release, catalogue, platform_folder, read
+from piclusterops.catalogue import CatalogueError, Release, catalogue, platform_folder, providers, read
 from piclusterops.platform import Planned, Platform, platform_of
 from piclusterops.secret_values import render
 
@@ -170,6 +170,20 @@ def test_values_are_rendered_for_clusters_of_all_kinds(profile: str, size: str) 
 def test_all_releases_are_rendered_somewhere() -> None:
     rendered = {planned.name for _, planned in all_planned()}
     assert rendered == {name for name, release in catalogue().items() if release.installable}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, release in catalogue().items() if release.installable))
+def test_a_release_needs_no_more_than_what_it_depends_on(name: str) -> None:
+    """Alone with that, and with nothing for what is optional, its values are rendered all the same."""
+    wanted, found = [name], set()
+    while wanted:
+        one = wanted.pop()
+        found.add(one)
+        needed = (providers(catalogue(), need)[0].name for need in catalogue()[one].depends_on)
+        wanted += [need for need in needed if need not in found]
+    on = {one: {"enabled": True} for one in found if catalogue()[one].source != "k3s"}
+    alone = platform_of(cluster(ROLES["four nodes"], platform_profile="none", platform_releases=on))
+    assert name in {planned.name for planned in alone.releases}
 
 
 def test_there_are_no_values_of_releases_that_do_not_exist() -> None:
