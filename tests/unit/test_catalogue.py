@@ -107,15 +107,8 @@ SYSTEMS = {
 }
 
 
-#: Charts of our own without an entry yet; each has a folder in files/charts.
-PENDING = {"nifi", "hive-metastore", "krakend", "jupyterlab", "logstash", "cloudflared", "fastapi"}
-PENDING -= set(catalogue())
-
-
 @pytest.mark.parametrize(("system", "name"), SYSTEMS.items())
 def test_every_system_has_an_entry(system: str, name: str) -> None:
-    if name in PENDING:
-        pytest.skip("its entry comes with its chart")
     assert name in catalogue(), system
 
 
@@ -330,8 +323,7 @@ def test_what_is_restarted_exists(release: Release) -> None:
         for kind, name in (item.split("/") for item in one.health)
     }
     for secret in release.secrets:
-        restarts = {one for one in secret.restarts if one.rpartition("/")[2] not in PENDING}
-        assert restarts <= workloads, secret.name
+        assert set(secret.restarts) <= workloads, secret.name
 
 
 @pytest.mark.parametrize("release", catalogue().values(), ids=lambda release: release.name)
