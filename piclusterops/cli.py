@@ -21,6 +21,7 @@ from piclusterops.plan_command import plan
 from piclusterops.secrets_command import secrets
 from piclusterops.session import CommandFailed, connected, output_of
 from piclusterops.status import missing_nodes, status_table
+from piclusterops.vault_command import vault
 from piclusterops.verbs import env_option, load, plain_errors
 
 
@@ -102,6 +103,7 @@ main.add_command(firewall)
 main.add_command(lab_commands)
 main.add_command(plan)
 main.add_command(secrets)
+main.add_command(vault)
 
 if __name__ == "__main__":
     main()

@@ -53,6 +53,8 @@ class Provider(Protocol):
 
     #: What it is, for messages.
     title: str
+    #: Whether values can be put there.
+    writable: bool
 
     def prepare(self) -> list[str]:
         """Make what it needs to be used, only what is missing; returns what was done, for people.
@@ -178,7 +180,7 @@ class AgeFile:
     The decrypted content is JSON and never on disk; `age -d -i <key> <file>` shows it too.
     """
 
-    title = "an age-encrypted file"
+    title, writable = "an age-encrypted file", True
 
     def __init__(self, file: Path, key: Path, command: str) -> None:
         """`key` is the identity that reads `file`; `command` how to make what is missing."""
@@ -384,7 +386,7 @@ def variable(name: Name) -> str:
 class Environment:
     """Secrets in variables of the process, put there by something else: a CI system, a password manager's command."""
 
-    title = "environment variables"
+    title, writable = "environment variables", False
 
     def prepare(self) -> list[str]:
         return []
@@ -429,7 +431,7 @@ def _variables(names: Collection[Name]) -> dict[str, Name]:
 class PasswordStore:
     """Secrets in the password store `pass`, at ``piclusterops/<cluster>/<secret>/<key>``."""
 
-    title = "the password store pass"
+    title, writable = "the password store pass", True
 
     def __init__(self, cluster_name: str) -> None:
         self._root = f"piclusterops/{cluster_name}"

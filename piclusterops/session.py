@@ -111,16 +111,20 @@ def ask_all(hosts: Iterable[Host], question: Callable[[Host], T]) -> dict[str, T
     return {name: job.get() for name, job in jobs.items()}
 
 
-def output_of(host: Host, command: str) -> str:
+def output_of(host: Host, command: str, stdin: str = "") -> str:
     """What a command prints on a connected host, run with the privileges the inventory gives.
 
-    Nothing of it is shown or logged.
+    Nothing of it is shown or logged; what is secret goes into `stdin`, for the command shows in `ps`.
 
     Raises:
         CommandFailed: its exit status is not zero.
     """
     ok, output = host.run_shell_command(
-        StringCommand(command), print_output=False, print_input=False, _sudo=bool(host.data.get("_sudo"))
+        StringCommand(command),
+        print_output=False,
+        print_input=False,
+        _sudo=bool(host.data.get("_sudo")),
+        **({"_stdin": stdin} if stdin else {}),
     )
     if not ok:
         raise CommandFailed(f"{host.name}: {output.stderr.strip() or 'the command failed'}")
