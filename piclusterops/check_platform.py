@@ -190,6 +190,25 @@ def addresses(platform: Platform, subjects: Sequence[Subject]) -> Iterator[Findi
             )
 
 
+def services_network(platform: Platform, subjects: Sequence[Subject]) -> Iterator[Finding]:
+    """Some node is in the network of the services, when services have addresses there."""
+    settings = platform.cluster.settings
+    network = settings.services_cidr
+    if network is None or network.overlaps(settings.lan_cidr):
+        return
+    there = {name: address for name, address in settings.service_addresses.items() if address in network}
+    if there and not any("services" in node.settings.vlans for node in platform.cluster.nodes):
+        yield _of(
+            "warning",
+            "addresses",
+            f"no node is in the VLAN of services_cidr {network}, and services have addresses there: "
+            f"{', '.join(f'{address} ({name})' for name, address in there.items())}",
+            "MetalLB answers ARP only where a node has an address, so nobody finds these services",
+            'vlans = {"services": {"id": ..., "address": ...}} of some nodes, a route of the router to a node, or '
+            "addresses of metallb_pool",
+        )
+
+
 def _installed(platform: Platform) -> Iterable[Release]:
     return platform.selected.values()
 
@@ -199,4 +218,12 @@ def _of(severity: Severity, topic: str, found: str, why: str, fix: str) -> Findi
 
 
 PlatformRule = Callable[[Platform, Sequence[Subject]], Iterator[Finding]]
-PLATFORM_RULES: tuple[PlatformRule, ...] = (budget, licences, maintenance, images, page_size, addresses)
+PLATFORM_RULES: tuple[PlatformRule, ...] = (
+    budget,
+    licences,
+    maintenance,
+    images,
+    page_size,
+    addresses,
+    services_network,
+)

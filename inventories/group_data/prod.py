@@ -18,5 +18,18 @@ service_cidr = "10.43.0.0/16"
 # One server on an SD card: SQLite. With SSDs or NVMe, and for three servers, etcd.
 datastore = "sqlite"
 
+# The platform (docs/reference/catalogue.md). "clean" takes permissively licensed systems in the place of MinIO, Vault
+# and Elasticsearch, and leaves Grafana out: picluster check names the licences, picluster plan what fits on the nodes.
+platform_profile = "named"
+
+# Fixed addresses of published services. Nodes answer for those of services_cidr once they are in its VLAN (vlans beside
+# a host in prod.py, {"services": {"id": 10, "address": "10.0.1.120/24"}}), or when the router has a route to a node.
+service_addresses = {
+    "nifi": "10.0.1.10",
+    "trino": "10.0.1.11",
+    "grafana": "10.0.1.12",
+    "jupyterlab": "10.0.1.13",
+}
+
 # People who may log in to every node, each with all of their public keys:
 # admin_users = [{"name": "operator", "ssh_keys": ["ssh-ed25519 AAAA... operator"], "sudo": "password"}]

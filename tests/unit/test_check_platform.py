@@ -11,14 +11,20 @@ from typing import Any
 
 import pytest
 from check_samples import TRIXIE, report, subject
-from k3s_samples import cluster
+from k3s_samples import cluster, with_node
 from platform_samples import platform, pods, release
 
 import piclusterops.check_platform as checks
 import piclusterops.platform_rules as rules
 from piclusterops.catalogue import Release
 from piclusterops.check import TOPICS, Finding, Subject
-from piclusterops.check_platform import PLATFORM_RULES, answers_probe, is_unproved, platform_findings
+from piclusterops.check_platform import (
+    PLATFORM_RULES,
+    answers_probe,
+    is_unproved,
+    platform_findings,
+    services_network,
+)
 from piclusterops.facts.check import check_query
 from piclusterops.facts.snapshot import UnitState
 from piclusterops.settings import ClusterSettings
@@ -154,6 +160,14 @@ def test_an_address_of_the_clusters_own_service_is_right() -> None:
     assert found([], "addresses", ours, **ADDRESSES) == []
     others = hosts(answers=["192.168.0.211"], held=["192.168.0.210", "known"])
     assert len(found([], "addresses", others, **ADDRESSES)) == 1
+
+
+def test_an_address_in_a_vlan_that_no_node_is_in_is_a_warning() -> None:
+    settings = {"services_cidr": "10.0.1.0/24", "service_addresses": {"nifi": "10.0.1.10", "trino": "192.168.0.210"}}
+    (finding,) = found([], "addresses", **settings)
+    assert finding.severity == "warning" and finding.found.endswith("there: 10.0.1.10 (nifi)")
+    tagged = with_node(cluster(**settings), "pi-worker-1", vlans={"services": {"id": 10, "address": "10.0.1.121/24"}})
+    assert not list(services_network(platform([], tagged), []))
 
 
 def test_without_an_answer_of_the_api_nobody_is_accused() -> None:
