@@ -8,6 +8,7 @@ they run and with which values is `piclusterops.platform`.
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,12 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml.constructor import ConstructorError
+
+try:  # several times as fast
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeLoader  # type: ignore[assignment]
 
 Profile = Literal["named", "clean", "minimal"]
 Zone = Literal["dmz", "internal", "restricted", "system"]
@@ -27,7 +34,25 @@ PERMISSIVE = frozenset({"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "IS
 WEAK_COPYLEFT = frozenset({"MPL-2.0", "LGPL-2.1-or-later", "EPL-2.0"})
 
 
-class _Loader(yaml.SafeLoader):
+class UniqueKeyLoader(SafeLoader):
+    """YAML in which no mapping has a key twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping of a node.
+
+        Raises:
+            yaml.constructor.ConstructorError: a key is there twice.
+        """
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+class _Loader(UniqueKeyLoader):
     """YAML 1.2 as to truth: only `true` and `false` are; `on`, which is the name of a key, is a word."""
 
 

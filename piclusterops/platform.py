@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
 
-from piclusterops.catalogue import Release, catalogue, platform_folder, providers
+from piclusterops.catalogue import Release, UniqueKeyLoader, catalogue, platform_folder, providers
 from piclusterops.faults import Fault, SettingsError, closest, literal
 from piclusterops.settings import Cluster, ClusterSettings, ReleaseChoice, Role
 
@@ -373,20 +373,19 @@ def _rendered(
     def selected(name: str) -> bool:
         return bool(providers(chosen, name))
 
-    values = yaml.safe_load(
-        template.render(
-            cluster=cluster,
-            settings=settings,
-            release=release,
-            node=nodes[0],
-            nodes=nodes,
-            domain=settings.domain,
-            address=address,
-            provided=provided,
-            selected=selected,
-            version=version,
-        )
+    text = template.render(
+        cluster=cluster,
+        settings=settings,
+        release=release,
+        node=nodes[0],
+        nodes=nodes,
+        domain=settings.domain,
+        address=address,
+        provided=provided,
+        selected=selected,
+        version=version,
     )
+    values = yaml.load(text, UniqueKeyLoader)  # a safe loader
     if values is None:
         return {}
     if not isinstance(values, dict):

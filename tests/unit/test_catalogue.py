@@ -444,7 +444,8 @@ def test_the_word_on_is_a_key_and_no_truth(tmp_path: Path) -> None:
         ("depends_on: [b]", "a: depends on b, which is no release and no contract"),
         ("wave: 14", "a.yaml: 1 validation error"),
         ("secrets: [{name: s, keys: {k: {kind: given}}}]", "a.yaml: 1 validation error"),
-        ("title: [", "a.yaml: while parsing"),
+        ("wave: [", "a.yaml: while parsing"),
+        ("title: Another", "a.yaml: the key 'title' is there twice"),
     ],
 )
 def test_a_wrong_entry_is_refused(tmp_path: Path, more: str, fault: str) -> None:

@@ -404,6 +404,7 @@ def test_an_inventory_may_take_another_version_of_the_chart(templates: Path) -> 
         ),
         ("port: {{ address('a').x }}", "they can't be rendered (line 1): 'None' has no attribute 'x'"),
         ("- a\n- b\n", "they can't be rendered: they are no mapping, but a list"),
+        ("a: 1\nb: 2\na: 3", "they can't be rendered: the key 'a' is there twice"),
         ("a: {{ '{' }}", "they can't be rendered: while parsing"),
         ("url: {{ provided('vault').url }}", "they need to know about vault, which nothing selected provides"),
         ("{{ cluster.node('x') }}", "they can't be rendered (line 1): 'x'"),
