@@ -9,8 +9,10 @@ import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from shlex import quote
+from typing import Any
 
+import yaml
 from paramiko import SSHException
 from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
@@ -31,28 +33,21 @@ from piclusterops.helm_releases import (
     SERVER_SIDE,
     HelmRelease,
     HelmState,
+    Kind,
+    Outcome,
     parse,
 )
 from piclusterops.helm_storage import keep_claims
 from piclusterops.helm_values import difference, secret_texts, without
+from piclusterops.kube_commands import operated, waiting
 from piclusterops.operations.managed import Commands, refuse, unknown_state
 from piclusterops.operations.quiet import fail, privileges, run_quietly
 from piclusterops.platform import merged
-from piclusterops.release_causes import Evidence, causes, objects_of
+from piclusterops.release_causes import Evidence, causes, objects_of, typed
 from piclusterops.value_digest import canonical, digest_of, is_mark_of, mark_of
 
-Kind = Literal["installed", "upgraded", "unchanged", "removed", "failed", "left to Flux"]
 #: How long a rollback waits for the old revision to be ready again, in seconds, at most.
 _ROLLBACK_S = 300
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a release in a run; `text` says more, such as the causes of a failure, in lines."""
-
-    release: str
-    kind: Kind
-    text: str = ""
 
 
 Report = Callable[[Outcome], None]
@@ -71,6 +66,7 @@ class Wanted:
     wait: bool = True
     create_namespace: bool = False
     helm_version: str = "v4"
+    health: tuple[str, ...] = ()
     hide: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -102,8 +98,26 @@ def _nothing(outcome: Outcome) -> None:
 # -- deciding ------------------------------------------------------------------------------------------------
 
 
-def release_commands(host: Host, wanted: Wanted, query: Query, report: Report = _nothing) -> Commands:
-    """What brings a release to what it should be; `report` is told the outcome, during execution only."""
+def _no_obstacle() -> str:
+    return ""
+
+
+def release_commands(
+    host: Host,
+    wanted: Wanted,
+    query: Query,
+    report: Report = _nothing,
+    obstacle: Callable[[], str] = _no_obstacle,
+) -> Commands:
+    """What brings a release to what it should be.
+
+    Args:
+        host: the server that Helm runs on.
+        wanted: the release.
+        query: the query of all of Helm's operations on that host.
+        report: is told the outcome, during execution only.
+        obstacle: says because of what else it must not be changed now; asked only if there is something to change.
+    """
     executing = host.state.is_executing
     tell: Report = report if executing else _nothing
     state, snapshot = cached_fact(HelmReleases), snapshot_of(query)
@@ -134,6 +148,11 @@ def release_commands(host: Host, wanted: Wanted, query: Query, report: Report = 
         return
     if current and current.is_pending and not current.is_ours:
         yield refused(host, wanted.release, _someone_elses(host, current), tell)
+        return
+    because = obstacle()
+    if because:
+        tell(Outcome(wanted.release, "skipped", f"because of {because}"))
+        host.noop(f"release {wanted.release} is skipped because of {because}")
         return
     if current and not executing:
         show_difference(host, wanted, current)
@@ -218,10 +237,49 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
     finally:
         forget(host)
     _tell_unlocked(host, wanted, output)
-    if ok:
-        report(Outcome(wanted.release, kind, f"{wanted.chart.name} {wanted.chart.version}"))
-        return True
-    return _failed(host, wanted, kind, _explain(host, wanted, output.stderr), report)
+    if not ok:
+        return _failed(host, wanted, kind, _explain(host, wanted, output.stderr), report)
+    unready = _unready(host, wanted) if wanted.wait else None
+    if unready:
+        return _failed(host, wanted, kind, _explain_unready(host, wanted, unready), report)
+    report(Outcome(wanted.release, kind, f"{wanted.chart.name} {wanted.chart.version}"))
+    return True
+
+
+def _unready(host: Host, wanted: Wanted) -> str | None:
+    """What of a release is not ready, though Helm is content: what operators make of it takes its own time."""
+    ok, output = run_quietly(host, shell.manifest(wanted.release, wanted.namespace), privileges(host))
+    try:
+        items = [item for item in yaml.safe_load_all(output.stdout) if isinstance(item, dict)] if ok else []
+    except yaml.YAMLError:
+        items = []
+    awaited = [found for item in items if (found := operated(item))]
+    awaited += [(kind, name, "rollout") for kind, _, name in (entry.partition("/") for entry in wanted.health)]
+    if not awaited:
+        return None
+    space = f"-n {quote(wanted.namespace)}"
+    lines = [
+        f"{{ {waiting(f'{quote(kind)} {quote(name)} {space}', condition, wanted.timeout_s)}; }} || "
+        f"{{ echo {quote(_not_ready(kind, name))} >&2; exit 1; }}"
+        for kind, name, condition in awaited
+    ]
+    ok, output = run_quietly(host, "\n".join(lines), privileges(host))
+    return None if ok else output.stderr.strip()
+
+
+def _not_ready(kind: str, name: str) -> str:
+    return f"{kind.partition('.')[0]} {name} is not ready"
+
+
+def _explain_unready(host: Host, wanted: Wanted, unready: str) -> str:
+    """Causes and the next command. What operators work on is not rolled back: data may have been changed already."""
+    evidence, _ = _gather(host, wanted, "")
+    found = [cause for cause in causes(evidence) if cause.kind != "helm"]
+    run_quietly(host, shell.mark_unready(wanted.release, wanted.namespace), privileges(host))
+    lines = [unready.splitlines()[-1], *(f"  {cause.text}" for cause in found)]
+    lines.append("it is left as it is, and the next run looks again")
+    command = found[0].next_command if found else evidence.kubectl("get pods,events")
+    return without("\n".join([*lines, f"next: {command}"]), wanted.hidden)
 
 
 def _labels(wanted: Wanted, current: HelmRelease | None, digest: str) -> dict[str, str | None]:
@@ -356,7 +414,7 @@ def _remove(state: State, host: Host, current: HelmRelease, timeout_s: int, repo
     arguments = privileges(host)
 
     def failed(reason: str) -> bool:
-        text = f"{reason}\nnext: ssh {host.name} sudo helm -n {current.namespace} status {current.name}"
+        text = f"{reason}\nnext: {typed(host.name, current.namespace, f'status {current.name}')}"
         report(Outcome(current.name, "failed", text))
         return fail(host, f"{host.name}: release {current.name} was not removed: {text}")
 

@@ -18,8 +18,9 @@ from pyinfra.api.state import State
 
 from piclusterops.facts.cache import cached_fact, forget
 from piclusterops.facts.kube import ApiState, KubeApi
-from piclusterops.helm_commands import KUBECTL as _KUBECTL
 from piclusterops.k3s_config import BINARY, KUBECONFIG
+from piclusterops.kube_commands import KUBECTL as _KUBECTL
+from piclusterops.kube_commands import waiting
 from piclusterops.kube_diff import shown
 from piclusterops.kube_nodes import cluster_faults, extra_nodes, metadata_patch, taint_arguments
 from piclusterops.operations.kube_secrets import Values, WantedSecret, secret_commands
@@ -347,26 +348,6 @@ def wait(
         host.noop(f"{kind} {resource} is {condition}")
 
 
-def waiting(what: str, condition: str, timeout_s: int) -> str:
-    """Shell that waits for an object; `what` are kubectl's arguments that name it.
-
-    kubectl itself gives up at once on what is not there yet.
-    """
-    left = "--timeout=$(( end - $(date +%s) > 0 ? end - $(date +%s) : 1 ))s"
-    there = (
-        f"end=$(( $(date +%s) + {timeout_s} )); until {_KUBECTL} get {what} >/dev/null 2>&1; do "
-        '[ "$(date +%s)" -lt "$end" ] || { echo "it does not exist" >&2; false; break; }; sleep 1; done'
-    )
-    if condition == "deleted":
-        return f"{BINARY} kubectl wait {what} --for=delete --timeout={timeout_s}s >/dev/null"
-    if condition == "exists":
-        return there
-    if condition == "rollout":
-        return f"{there} && {BINARY} kubectl rollout status {what} {left} >/dev/null"
-    wanted = condition if "=" in condition else f"condition={condition}"
-    return f"{there} && {BINARY} kubectl wait {what} --for={quote(wanted)} {left} >/dev/null"
-
-
 # -- Secrets -------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +358,7 @@ def secret(
     values: Callable[[], Values],
     type: str = "Opaque",
     restarts: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
     timeout_s: int = 300,
     server: str | None = None,
 ) -> Any:
@@ -388,6 +370,7 @@ def secret(
     + values: gives key and value; text, or `pydantic.SecretStr`
     + type: its type
     + restarts: workloads to restart after a change of it, `namespace/kind/name`; those that are there
+    + labels: labels that its users look for
     + timeout_s: how long a restart may take, in seconds
     + server: name of the host to do it on; on others nothing happens. None: on every host
 
@@ -397,7 +380,8 @@ def secret(
     """
     if _is_elsewhere(server):
         return
-    yield from secret_commands(host, [WantedSecret(secret, namespace, values, type, tuple(restarts))], timeout_s)
+    wanted = WantedSecret(secret, namespace, values, type, tuple(restarts), labels or {})
+    yield from secret_commands(host, [wanted], timeout_s)
 
 
 @operation()

@@ -16,9 +16,9 @@ from pyinfra.api.state import State
 
 from piclusterops.facts.cache import cached_fact, forget
 from piclusterops.facts.kube import Objects
-from piclusterops.helm_commands import KUBECTL
 from piclusterops.helm_values import secret_texts, without
 from piclusterops.k3s_config import BINARY
+from piclusterops.kube_commands import KUBECTL
 from piclusterops.kube_objects import DIGEST_ANNOTATION, ClusterObjects, Key, SecretState
 from piclusterops.operations.managed import Commands, refuse
 from piclusterops.operations.quiet import fail, privileges, run_quietly
@@ -45,7 +45,7 @@ class WantedSecret:
         values: gives key and value, when they are needed.
         type: its type.
         restarts: workloads to restart after a change of it: `namespace/kind/name`.
-        labels: labels that its users look for, such as `cnpg.io/reload`; they come with its values.
+        labels: labels that its users look for, such as `cnpg.io/reload`.
     """
 
     name: str
@@ -60,6 +60,10 @@ class WantedSecret:
         """What identifies it."""
         return (self.namespace, self.name)
 
+    def marked(self, values: Mapping[str, str]) -> dict[str, Any]:
+        """What a mark is made of: all that may change."""
+        return {"values": dict(values), "labels": dict(self.labels)}
+
 
 @dataclass(frozen=True)
 class _Change:
@@ -67,8 +71,9 @@ class _Change:
     values: dict[str, str] = field(repr=False)
     is_new: bool
 
-    def manifest(self, mark: str) -> dict[str, Any]:
-        """The object; secret."""
+    def manifest(self, finished: bool = True) -> dict[str, Any]:
+        """The object, secret; its mark says whether all that follows from it is done."""
+        mark = mark_of(self.wanted.marked(self.values)) if finished else _UNFINISHED
         return {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -147,7 +152,7 @@ def _change(host: Host, wanted: WantedSecret, state: SecretState | None) -> _Cha
     except (LookupError, OSError, ValueError) as error:
         # its text may hold a value
         raise _Refusal(f"{title}: its values can't be had ({type(error).__name__})") from error
-    if state and is_mark_of(state.mark, values):
+    if state and is_mark_of(state.mark, wanted.marked(values)):
         return None
     return _Change(wanted, values, state is None)
 
@@ -158,7 +163,7 @@ def _plain(value: str | SecretStr) -> str:
 
 def _put(state: State, host: Host, changes: Sequence[_Change], timeout_s: int, missed: Missed | None) -> bool:
     restarting = [change for change in changes if change.wanted.restarts and not change.is_new]
-    first = [change.manifest(_UNFINISHED if change in restarting else mark_of(change.values)) for change in changes]
+    first = [change.manifest(finished=change not in restarting) for change in changes]
     reason = _apply(host, first, changes)
     forget(host)
     if reason and missed and len(changes) > 1:
@@ -170,7 +175,7 @@ def _put(state: State, host: Host, changes: Sequence[_Change], timeout_s: int, m
     workloads = sorted({workload for change in restarting for workload in change.wanted.restarts})
     reason = _restart(host, workloads, timeout_s) if workloads else ""
     if workloads and not reason:
-        reason = _apply(host, [change.manifest(mark_of(change.values)) for change in restarting], restarting)
+        reason = _apply(host, [change.manifest() for change in restarting], restarting)
     return _give_up(host, restarting, reason, missed) if reason else True
 
 

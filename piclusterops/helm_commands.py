@@ -12,11 +12,11 @@ from piclusterops.helm_releases import (
     FLUX_MARK,
     RELEASES_MARK,
 )
-from piclusterops.k3s_config import BINARY, KUBECONFIG
+from piclusterops.k3s_config import KUBECONFIG
+from piclusterops.kube_commands import KUBECTL
 
 HELM = "/usr/local/bin/helm"
 STATE_DIR = "/var/lib/piclusterops/helm"
-KUBECTL = f"{BINARY} kubectl --request-timeout=30s"
 #: Revisions that are kept of a release: each is a Secret with the whole chart in it.
 HISTORY = 5
 #: What the shell ends with when another run of Helm does not come to its end.
@@ -145,6 +145,17 @@ def patch_record(release: str, namespace: str, revision: int) -> str:
 def values(release: str, namespace: str) -> str:
     """Shell that prints the values that were given to a release, as JSON."""
     return f"{ENVIRONMENT}; {HELM} get values {quote(release)} -n {quote(namespace)} -o json"
+
+
+def manifest(release: str, namespace: str) -> str:
+    """Shell that prints the objects of a release, Secrets included, as YAML."""
+    return f"{ENVIRONMENT}; {HELM} get manifest {quote(release)} -n {quote(namespace)}"
+
+
+def mark_unready(release: str, namespace: str) -> str:
+    """Shell that has the next run upgrade a release again: what Helm says of it is not the whole truth."""
+    selector = quote(f"owner=helm,name={release},status=deployed")
+    return f"{KUBECTL} -n {quote(namespace)} label secrets -l {selector} --overwrite {DIGEST_LABEL}=unready >/dev/null"
 
 
 def evidence(release: str, namespace: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 #: Labels of ours on a release; values are label values, so at most 63 of ``[A-Za-z0-9_.-]``.
 CHART_LABEL = "piclusterops.io/chart"
@@ -32,6 +33,19 @@ _LONGEST_LABEL = 63
 
 #: Namespace and name of a release.
 Key = tuple[str, str]
+
+
+#: What a run can make of a release.
+Kind = Literal["installed", "upgraded", "unchanged", "removed", "failed", "skipped", "left to Flux"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a release in a run; `text` says more, such as the causes of a failure, in lines."""
+
+    release: str
+    kind: Kind
+    text: str = ""
 
 
 @dataclass(frozen=True)

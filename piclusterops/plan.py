@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from piclusterops.capacity import Budget, findings
+from piclusterops.catalogue import catalogue
 from piclusterops.check import Finding
-from piclusterops.helm_releases import HelmRelease, HelmState
+from piclusterops.helm_releases import HelmState
 from piclusterops.platform import Planned, Platform, dependencies
+from piclusterops.platform_run import leftovers
 
 Action = Literal["install", "upgrade", "unchanged", "remove", "flux", "blocked"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -108,7 +110,11 @@ class Plan:
 
 
 def steps_of(
-    platform: Platform, live: HelmState, digests: Mapping[str, str], obstacles: Mapping[str, str]
+    platform: Platform,
+    live: HelmState,
+    digests: Mapping[str, str],
+    obstacles: Mapping[str, str],
+    catalogued: Collection[str] | None = None,
 ) -> tuple[Step, ...]:
     """What happens to each release: the selected ones in their order, then those that are selected no more.
 
@@ -118,6 +124,8 @@ def steps_of(
         digests: name of a release to the mark of its chart and values that the deploy would leave; a release without
             one is compared by the version of its chart alone.
         obstacles: name of a release to why it can't be installed or upgraded now.
+        catalogued: names of all releases that there could be, the project's own when it is None; others that were
+            installed with our operations are not the platform's.
     """
     steps: list[Step] = []
     blocked: dict[str, str] = {}
@@ -128,7 +136,7 @@ def steps_of(
             blocked[planned.name] = reason
             step = Step(step.release, step.namespace, step.wave, "blocked", step.installed, step.version, reason)
         steps.append(step)
-    return (*steps, *_removed(platform, live))
+    return (*steps, *_removed(platform, live, catalogue() if catalogued is None else catalogued))
 
 
 def _step(planned: Planned, live: HelmState, digest: str | None) -> Step:
@@ -176,13 +184,7 @@ def _blocked(
     return f"by {', '.join(waiting)}" if waiting else ""
 
 
-def _removed(platform: Platform, live: HelmState) -> Iterable[Step]:
-    wanted = {(planned.release.namespace, planned.name) for planned in platform.releases}
-    for key, release in live.releases.items():
-        if key not in wanted and release.is_ours and not live.flux_owner(*key) and _is_there(release):
-            why = "selected no more; it stays until it is removed on purpose"
-            yield Step(release.name, release.namespace, None, "remove", release.version, "", why)
-
-
-def _is_there(release: HelmRelease) -> bool:
-    return release.status not in ("uninstalled", "uninstalling")
+def _removed(platform: Platform, live: HelmState, catalogued: Collection[str]) -> Iterable[Step]:
+    for release in leftovers(platform, catalogued, live):
+        why = "selected no more; it stays until it is removed on purpose"
+        yield Step(release.name, release.namespace, None, "remove", release.version, "", why)

@@ -45,3 +45,18 @@ def chart_digests(charts: Mapping[str, Chart], there: Mapping[str, str]) -> tupl
             if digest:
                 digests[name] = digest
     return digests, faults
+
+
+def missing_charts(platform: Platform) -> dict[str, str]:
+    """Charts that can't be had, by name of the release, with the reason.
+
+    Those in a mirror at a URL, and those that the server itself fetches, are only known once they are needed.
+    """
+    faults: dict[str, str] = {}
+    for name, chart in charts_of(platform).items():
+        if chart.folder or (chart.mirror and "://" not in chart.mirror):
+            try:
+                archive_of(chart)
+            except ArtefactError as error:
+                faults[name] = str(error)
+    return faults

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from piclusterops.k3s_causes import brief
+from piclusterops.k3s_config import KUBECONFIG
 
 _OWNER = "meta.helm.sh/release-name"
 _OWNER_NAMESPACE = "meta.helm.sh/release-namespace"
@@ -80,6 +81,11 @@ class Evidence:
         return f"ssh {self.host} sudo k3s kubectl -n {self.namespace} {arguments}"
 
 
+def typed(host: str, namespace: str, arguments: str) -> str:
+    """A command of Helm to type on the controller."""
+    return f"ssh {host} sudo helm --kubeconfig {KUBECONFIG} -n {namespace} {arguments}"
+
+
 def causes(evidence: Evidence) -> list[Cause]:
     """The reasons, those that others follow from first; at most five, and at least one."""
     objects = _Objects(evidence)
@@ -91,7 +97,7 @@ def causes(evidence: Evidence) -> list[Cause]:
         *_of_claims(evidence, objects),
     ]
     if not found:
-        found = [_unknown(evidence)]
+        found = list(_of_idle_claims(evidence, objects)) or list(_not_ready_for_helm(evidence)) or [_unknown(evidence)]
     distinct = list(dict.fromkeys(found))
     return sorted(distinct, key=lambda cause: _RANKS.index(cause.kind))[:_MOST]
 
@@ -236,8 +242,17 @@ def _of_helm(evidence: Evidence) -> Iterator[Cause]:
 def _next(evidence: Evidence, command: str, remark: str = "") -> str:
     """A kubectl command with what to do after it; of faults in values and charts, a look at the values."""
     if not command:
-        return f"ssh {evidence.host} sudo helm -n {evidence.namespace} get values {evidence.release}"
+        return typed(evidence.host, evidence.namespace, f"get values {evidence.release}")
     return evidence.kubectl(command) + (f";{remark}" if remark else "")
+
+
+def _not_ready_for_helm(evidence: Evidence) -> Iterator[Cause]:
+    """What Helm waited for, when the API does not tell why."""
+    pattern = r"resource (\w+)/[^/\s]*/(\S+) not ready\. status: \w+, message: ([^\n]+)"
+    for kind, name, message in re.findall(pattern, evidence.error):
+        yield Cause(
+            "unready", brief(f"{kind} {name} is not ready: {message}"), evidence.kubectl(f"describe {kind} {name}")
+        )
 
 
 def _unknown(evidence: Evidence) -> Cause:
@@ -334,14 +349,7 @@ def _is_satisfied(item: Mapping[str, Any]) -> bool:
 def _of_jobs(evidence: Evidence, objects: _Objects) -> Iterator[Cause]:
     pods = objects.of("Pod")
     for job in objects.of("Job"):
-        failed = next(
-            (
-                entry
-                for entry in (job.get("status") or {}).get("conditions") or []
-                if entry.get("type") == "Failed" and entry.get("status") == "True"
-            ),
-            None,
-        )
+        failed = _job_failure(job)
         if failed is None:
             continue
         own = [pod for pod in pods if _meta(job).get("uid") in _owners(pod)]
@@ -350,6 +358,14 @@ def _of_jobs(evidence: Evidence, objects: _Objects) -> Iterator[Cause]:
         why = str(failed.get("message") or failed.get("reason") or "")
         text = f"Job {_name(job)}{hook} failed: {why}" + (f"; its log ends with: {said}" if said else "")
         yield Cause("job", brief(text), evidence.kubectl(f"logs job/{_name(job)} --all-containers"))
+
+
+def _job_failure(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The condition that says that a Job failed."""
+    for entry in (job.get("status") or {}).get("conditions") or []:
+        if entry.get("type") == "Failed" and entry.get("status") == "True":
+            return dict(entry)
+    return None
 
 
 def _owners(item: Mapping[str, Any]) -> list[str]:
@@ -362,8 +378,10 @@ def _last_line(evidence: Evidence, pod: str) -> str:
 
 
 def _of_pods(evidence: Evidence, objects: _Objects) -> Iterator[Cause]:
+    told = {_meta(job).get("uid") for job in objects.of("Job") if _job_failure(job)}
     for pod in objects.of("Pod"):
-        if (pod.get("status") or {}).get("phase") == "Succeeded" or _meta(pod).get("deletionTimestamp"):
+        is_past = (pod.get("status") or {}).get("phase") == "Succeeded" or _meta(pod).get("deletionTimestamp")
+        if is_past or told & set(_owners(pod)):
             continue
         found = list(_of_containers(evidence, pod))
         yield from found
@@ -435,6 +453,14 @@ def _not_ready(pod: Mapping[str, Any]) -> str:
         if not entry.get("ready")
     ]
     return f"waiting for {', '.join(waiting)}" if waiting else "its containers are, its readiness gates are not"
+
+
+def _of_idle_claims(evidence: Evidence, objects: _Objects) -> Iterator[Cause]:
+    """Claims that wait for a pod when there is none that uses them: Helm waits for these, too."""
+    for claim in objects.of("PersistentVolumeClaim"):
+        if (claim.get("status") or {}).get("phase") == "Pending":
+            text = f"volume claim {_name(claim)} waits for a pod that uses it, and there is none"
+            yield Cause("volume", text, evidence.kubectl(f"describe pvc {_name(claim)}"))
 
 
 def _of_claims(evidence: Evidence, objects: _Objects) -> Iterator[Cause]:

@@ -244,6 +244,11 @@ class ClusterSettings(_Model):
         default_factory=dict,
         description="Releases that `clean` accepts though their licence is not permissive, with the reason.",
     )
+    platform_prune: bool = Field(
+        False,
+        description="Whether releases that we installed and that are selected no more are removed; their volumes stay. "
+        "Rather say it once, on the command line: `--data platform_prune=true`.",
+    )
     service_addresses: dict[DnsLabel, IPv4Address] = Field(
         default_factory=dict,
         description="Fixed addresses of published services, by name (`nifi`, `trino`, `grafana`, `jupyterlab`), "

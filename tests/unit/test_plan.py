@@ -42,7 +42,8 @@ def steps(
     obstacles: Mapping[str, str] | None = None,
 ) -> dict[str, Step]:
     live = parse(["@@releases", *rows, "@@charts", "@@flux", *flux])
-    found = steps_of(wanted, live, {"base": "d", "sql": "d"} if digests is None else digests, obstacles or {})
+    marks = {"base": "d", "sql": "d"} if digests is None else digests
+    found = steps_of(wanted, live, marks, obstacles or {}, catalogued=("base", "sql", "old"))
     return {step.release: step for step in found}
 
 
@@ -160,6 +161,10 @@ def test_a_plan_for_programs_has_everything() -> None:
     worker = found["nodes"][1]
     assert worker["name"] == "pi-worker-1" and worker["has"]["memory_mib"] == 7450
     assert worker["releases"]["sql"] == {"memory_mib": 500, "memory_limit_mib": 1000, "cpu_m": 100, "disk_mib": 0}
+
+
+def test_a_release_of_a_name_that_is_not_the_platforms_is_someones_own() -> None:
+    assert "mine" not in steps(row("mine"))
 
 
 def printed(found: Plan) -> str:

@@ -1,0 +1,157 @@
+"""The releases of the platform, one after the other, each depending on what became of those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import SecretStr
+from pyinfra import host
+from pyinfra.api import operation
+
+from piclusterops.catalogue import Release, catalogue
+from piclusterops.facts.cache import cached_fact
+from piclusterops.facts.helm import HelmReleases
+from piclusterops.facts.snapshot import Query
+from piclusterops.helm_charts import Chart
+from piclusterops.operations.helm import chart_commands
+from piclusterops.operations.helm_release import Wanted, absent_commands, release_commands
+from piclusterops.operations.kube_secrets import WantedSecret, secret_commands
+from piclusterops.operations.managed import refuse
+from piclusterops.platform import Planned
+from piclusterops.platform_run import Outcome, Progress, leftovers, uninstall_order
+
+#: All Secrets: name -> key -> value.
+SecretValues = Callable[[], Mapping[str, Mapping[str, SecretStr]]]
+_RESTART_S = 600
+
+
+@operation()
+def charts(progress: Progress, charts: Mapping[str, Chart], query: Query) -> Any:
+    """
+    Put the charts of the platform on the host; a release whose chart can't be had fails, the others go on.
+
+    + progress: what becomes of the releases
+    + charts: by name of the release
+    + query: the query of all of Helm's operations here
+    """
+
+    def missed(chart: Chart, why: str) -> None:
+        for name, wanted in charts.items():
+            if wanted == chart:
+                progress.tell(Outcome(name, "failed", why))
+
+    yield from chart_commands(tuple(dict.fromkeys(charts.values())), query, missed)
+
+
+@operation()
+def secrets(progress: Progress, values: SecretValues) -> Any:
+    """
+    Keep the Secrets of the platform; a release whose Secret can't be brought fails, the others go on.
+
+    + progress: what becomes of the releases
+    + values: gives all their values
+    """
+    releases = [planned.release for planned in progress.platform.releases]
+
+    def missed(wanted: WantedSecret, why: str) -> None:
+        for release in releases:
+            if wanted.name in {secret.name for secret in release.secrets}:
+                progress.tell(Outcome(release.name, "failed", why))
+
+    yield from secret_commands(host, wanted_secrets(releases, values), _RESTART_S, missed)
+
+
+def wanted_secrets(releases: Sequence[Release], values: SecretValues) -> list[WantedSecret]:
+    """The Secrets of releases, one for each namespace that needs it."""
+    found: dict[tuple[str, str], WantedSecret] = {}
+    for release in releases:
+        for secret in release.secrets:
+            for namespace in (release.namespace or "", *secret.namespaces):
+                wanted = WantedSecret(
+                    secret.name,
+                    namespace,
+                    lambda name=secret.name: values()[name],  # type: ignore[misc]
+                    secret.type,
+                    secret.restarts,
+                    secret.labels,
+                )
+                found.setdefault(wanted.key, wanted)
+    return list(found.values())
+
+
+@operation()
+def release(
+    progress: Progress, planned: Planned, chart: Chart, hidden: Callable[[], tuple[str, ...]], query: Query
+) -> Any:
+    """
+    Install or upgrade one release of the platform, unless one that it depends on has failed.
+
+    + progress: what becomes of the releases
+    + planned: the release
+    + chart: its chart
+    + hidden: gives texts that must not be shown, should a log of a pod have them
+    + query: the query of all of Helm's operations here
+
+    What fails is noted and told at the end; call it with `_ignore_errors=True`.
+    """
+    before = progress.outcomes.get(planned.name)
+    if before:
+        host.noop(f"{planned.name} has {before.kind} already")
+        return
+    wanted = Wanted(
+        planned.name,
+        planned.release.namespace or "",
+        chart,
+        planned.values,
+        timeout_s=planned.timeout_s,
+        helm_version=progress.platform.cluster.settings.helm_version,
+        health=planned.release.health,
+        hide=hidden() if host.state.is_executing else (),
+    )
+    yield from release_commands(host, wanted, query, progress.tell, lambda: progress.obstacle(planned.name))
+
+
+@operation()
+def prune(progress: Progress, remove: bool) -> Any:
+    """
+    Find releases that are there and selected no more; with `remove`, remove them and leave their volumes.
+
+    + progress: what becomes of the releases
+    + remove: whether they are removed
+    """
+    live = cached_fact(HelmReleases)
+    if live is None or live.fault:
+        host.noop("there is no cluster yet")
+        return
+    waves = {name: entry.wave for name, entry in catalogue().items()}
+    found = uninstall_order(leftovers(progress.platform, waves, live), waves)
+    if not found:
+        host.noop("nothing is there that is off")
+        return
+    if not remove:
+        progress.leftovers = found
+        host.noop(f"off, but present: {', '.join(entry.name for entry in found)}")
+        return
+    for entry in found:
+        yield from absent_commands(host, entry.name, entry.namespace, report=progress.tell)
+
+
+@operation()
+def report(progress: Progress, prune_command: str) -> Any:
+    """
+    Tell what became of each release, and fail when one failed.
+
+    + progress: what has become of the releases
+    + prune_command: what removes releases that are off
+    """
+    if not host.state.is_executing:
+        host.noop("told at the end of a run")
+        return
+    lines = progress.told(prune_command)
+    if progress.failed:
+        yield refuse("\n".join(lines))
+        return
+    for line in lines:
+        host.log(line)
+    host.noop("no release failed")
