@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pyinfra.api.exceptions import PyinfraError
 
+from piclusterops.catalogue import Release
 from piclusterops.k3s_config import DATA_DIR
 from piclusterops.secrets import UNSEAL, SecretsError, SecretStore
 
@@ -95,6 +98,22 @@ class Seal:
     version: str
 
 
+def seal_of(answer: Response) -> Seal | None:
+    """What an answer says of the seal; None when it says nothing."""
+    body = answer.body
+    if not isinstance(body.get("sealed"), bool):
+        return None
+    return Seal(
+        initialised=bool(body.get("initialized", True)),
+        sealed=body["sealed"],
+        kind=str(body.get("type") or "shamir"),
+        threshold=int(body.get("t") or 0),
+        shares=int(body.get("n") or 0),
+        progress=int(body.get("progress") or 0),
+        version=str(body.get("version") or "unknown"),
+    )
+
+
 # -- the way there -----------------------------------------------------------------------------------------
 
 
@@ -116,28 +135,54 @@ class Pod:
         return f"{_API}/api/v1/namespaces/{self.namespace}/pods/{self.scheme}:{self.name}:{self.port}/proxy/v1/"
 
 
+def pod_of(releases: Iterable[Release]) -> Pod | None:
+    """The pod of the release that is the platform's vault, if one of these is.
+
+    Raises:
+        VaultError: the catalogue does not say where it is.
+    """
+    for release in releases:
+        contract = release.provides.get("vault")
+        if contract is None:
+            continue
+        url = urlsplit(contract.get("url", ""))
+        if not contract.get("pod") or not release.namespace or not url.port:
+            raise VaultError(f"{release.name}: the catalogue does not say in which pod and at which port it is.")
+        return Pod(release.namespace, contract["pod"], url.port, url.scheme)
+    return None
+
+
 #: Reads the whole request, with token and body, from standard input: `ps` shows none of it.
 CURL = "curl --config -"
 
 
 def curl_config(pod: Pod, request: Request) -> str:
     """The configuration of curl for a request, on a server of the cluster."""
-    options = {
-        "url": pod.url + request.path,
-        "request": request.method,
-        "cert": f"{_TLS}/client-admin.crt",
-        "key": f"{_TLS}/client-admin.key",
-        "cacert": f"{_TLS}/server-ca.crt",
-        "noproxy": "*",
-        "max-time": str(_REQUEST_TIMEOUT_S),
-        "write-out": "\n%{http_code}",
-    }
+    options = {"url": pod.url + request.path, "request": request.method, **_connection()}
     if request.token:
         options["header"] = f"X-Vault-Token: {request.token.get_secret_value()}"
     if request.body is not None:
         options["data-binary"] = json.dumps(request.body)
     lines = [f"{name} = {_quoted(value)}" for name, value in options.items()]
     return "\n".join(["silent", "show-error", *lines, ""])
+
+
+def _connection() -> dict[str, str]:
+    """How curl reaches kube-apiserver, as the cluster's admin."""
+    return {
+        "cert": f"{_TLS}/client-admin.crt",
+        "key": f"{_TLS}/client-admin.key",
+        "cacert": f"{_TLS}/server-ca.crt",
+        "noproxy": "*",
+        "max-time": str(_REQUEST_TIMEOUT_S),
+        "write-out": r"\n%{http_code}",
+    }
+
+
+def seal_command(pod: Pod) -> str:
+    """A command that asks whether the vault is sealed, for `parse`; silent where there is no cluster."""
+    options = " ".join(f"--{name} {quote(value)}" for name, value in _connection().items())
+    return f"curl --silent {options} {quote(pod.url + 'sys/seal-status')} || true"
 
 
 def _quoted(text: str) -> str:
@@ -373,18 +418,10 @@ class Vault:
             time.sleep(_POLL_S)
 
     def _seal_of(self, answer: Response) -> Seal:
-        body = self._expect(answer, "does not say whether it is sealed").body
-        if not isinstance(body.get("sealed"), bool):
+        seal = seal_of(self._expect(answer, "does not say whether it is sealed"))
+        if seal is None:
             raise VaultError(f"{self.name}: what answers is no vault.")
-        return Seal(
-            initialised=bool(body.get("initialized", True)),
-            sealed=body["sealed"],
-            kind=str(body.get("type") or "shamir"),
-            threshold=int(body.get("t") or 0),
-            shares=int(body.get("n") or 0),
-            progress=int(body.get("progress") or 0),
-            version=str(body.get("version") or "unknown"),
-        )
+        return seal
 
     def _expect(self, answer: Response, what: str) -> Response:
         if answer.status in (200, 204):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import click
 from pyinfra.api.host import Host
@@ -14,7 +13,19 @@ from piclusterops.catalogue import Release
 from piclusterops.platform import platform_of
 from piclusterops.secrets import SecretStore, open_store
 from piclusterops.session import connected, output_of
-from piclusterops.vault import CURL, MOST_SHARES, Pod, Request, Response, Send, Vault, VaultError, curl_config, parse
+from piclusterops.vault import (
+    CURL,
+    MOST_SHARES,
+    Pod,
+    Request,
+    Response,
+    Send,
+    Vault,
+    VaultError,
+    curl_config,
+    parse,
+    pod_of,
+)
 from piclusterops.verbs import env_option, load, plain_errors
 
 
@@ -25,23 +36,6 @@ class _Opened:
     vault: Vault
     store: SecretStore
     releases: tuple[Release, ...]
-
-
-def pod_of(releases: Iterable[Release]) -> Pod | None:
-    """The pod of the release that is the platform's vault, if one of these is.
-
-    Raises:
-        VaultError: the catalogue does not say where it is.
-    """
-    for release in releases:
-        contract = release.provides.get("vault")
-        if contract is None:
-            continue
-        url = urlsplit(contract.get("url", ""))
-        if not contract.get("pod") or not release.namespace or not url.port:
-            raise VaultError(f"{release.name}: the catalogue does not say in which pod and at which port it is.")
-        return Pod(release.namespace, contract["pod"], url.port, url.scheme)
-    return None
 
 
 def send_over(host: Host, pod: Pod) -> Send:

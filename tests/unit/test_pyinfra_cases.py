@@ -1,7 +1,7 @@
 """The cases of `tests/facts` and `tests/operations`: one YAML file each, in the format of pyinfra's own tests.
 
 Besides pyinfra-testing's format they may build our objects: `!query {}`, `!snapshot {...}`, `!user {...}`,
-`!settings {...}`.
+`!settings {...}`, `!pod {...}`, `!seal {...}`.
 All operations run as on the host pi-master, reached as the user pi.
 """
 
@@ -19,6 +19,7 @@ from piclusterops.baseline import sudoers
 from piclusterops.boot_targets import BootTarget
 from piclusterops.facts.snapshot import PathState, Query, Snapshot, UnitState
 from piclusterops.settings import AdminUser, ClusterSettings
+from piclusterops.vault import Pod, Seal
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -62,6 +63,8 @@ yaml.SafeLoader.add_constructor("!snapshot", _snapshot)
 yaml.SafeLoader.add_constructor("!user", _user)
 yaml.SafeLoader.add_constructor("!target", _target)
 yaml.SafeLoader.add_constructor("!settings", _settings)
+yaml.SafeLoader.add_constructor("!pod", lambda loader, node: Pod(**_mapping(loader, node)))
+yaml.SafeLoader.add_constructor("!seal", lambda loader, node: Seal(**_mapping(loader, node)))
 
 # The harness replaces os.path.isdir and open(): have the template read before.
 sudoers((), "pi")
