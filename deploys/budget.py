@@ -12,7 +12,7 @@ from pyinfra.context import ctx_host
 from piclusterops.capacity import refusals, rooms_of
 from piclusterops.facts.cache import cached_fact
 from piclusterops.facts.k3s import host_facts, query
-from piclusterops.facts.kube import Nodes
+from piclusterops.facts.kube import KubeApi
 from piclusterops.facts.snapshot import snapshot_of
 from piclusterops.kube_nodes import KubeNode
 from piclusterops.platform import Platform
@@ -53,8 +53,10 @@ def refuse_overfull(platform: Platform) -> None:
 
 
 def _nodes(host: Host) -> list[KubeNode] | None:
+    # what the label and verify parts of a deploy ask, too
     with ctx_host.use(host):
-        return cached_fact(Nodes)
+        api = cached_fact(KubeApi)
+    return api.nodes if api else None
 
 
 def _facts(host: Host, cluster: Cluster) -> HostFacts | None:

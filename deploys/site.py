@@ -12,6 +12,7 @@ from piclusterops.deploys.boot import boot
 from piclusterops.deploys.firewall import firewall
 from piclusterops.deploys.k3s import k3s
 from piclusterops.deploys.network import network
+from piclusterops.deploys.platform import platform, refuse_platform
 from piclusterops.deploys.preflight import preflight
 from piclusterops.deploys.roles.data_node import data_node
 from piclusterops.deploys.roles.master import master
@@ -29,6 +30,7 @@ cache.install()
 stop_at_first_failure()
 refuse_unreachable()
 preflight(cluster)
+refuse_platform(cluster)
 
 base(cluster=cluster)
 boot(cluster=cluster)
@@ -43,3 +45,4 @@ if role == "worker":
 if role == "data_node":
     data_node()
 verify(cluster=cluster)
+platform(cluster=cluster)

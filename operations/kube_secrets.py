@@ -96,6 +96,9 @@ def secret_commands(
     `missed` is told of each that can't be brought, during execution only, and the others are brought all the same;
     without it that fails the host, and nothing is changed.
     """
+    if not secrets:
+        host.noop("there are no Secrets to keep")
+        return
     objects, executing = cached_fact(Objects), host.state.is_executing
     if executing and (objects is None or objects.fault):
         reason = objects.fault if objects else "there is no API server: K3s has not started"
