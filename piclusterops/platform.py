@@ -271,11 +271,15 @@ def _remedy(release: Release, candidates: list[Release]) -> str:
 def _node_faults(cluster: Cluster, releases: Mapping[str, Release]) -> Iterator[Fault]:
     names = [node.name for node in cluster.nodes]
     for name, choice in cluster.settings.platform_releases.items():
-        if name in releases and choice.node and choice.node not in names:
+        if name not in releases or not choice.node:
+            continue
+        key, value = f"platform_releases.{name}.node", literal(choice.node)
+        if choice.node not in names:
             meant = closest(choice.node, names)
             fix = f'did you mean "{meant}"?' if meant else f"name one of {', '.join(names)}"
-            why = "the inventory has no node of this name"
-            yield Fault(f"platform_releases.{name}.node", literal(choice.node), why, fix)
+            yield Fault(key, value, "the inventory has no node of this name", fix)
+        elif (pods := releases[name].pods) and all(pod.on == "every" for pod in pods):
+            yield Fault(key, value, "it runs on every node, and on none in particular", "remove it")
 
 
 # -- the order -----------------------------------------------------------------------------------------------

@@ -321,6 +321,15 @@ def test_a_node_that_is_not_in_the_inventory_is_refused(templates: Path) -> None
     assert fault.fix.startswith('did you mean "pi-worker-')
 
 
+def test_what_runs_on_every_node_is_not_placed(templates: Path) -> None:
+    pods = {"memory_mib": 1, "memory_limit_mib": 1, "cpu_m": 1}
+    everywhere = release("a", pods=[{"name": "agent", "on": "every", **pods}])
+    (fault,) = faults(cluster(FOUR, platform_releases={"a": {"node": "pi-master"}}), named(everywhere), templates)
+    assert (fault.key, fault.why) == ("platform_releases.a.node", "it runs on every node, and on none in particular")
+    partly = release("a", pods=[{"name": "agent", "on": "every", **pods}, {"name": "server", **pods}])
+    platform_of(cluster(FOUR, platform_releases={"a": {"node": "pi-master"}}), named(partly), templates)
+
+
 def test_packages_of_the_hosts_have_nodes_too(templates: Path) -> None:
     releases = named(release("nfs-server", source="host", place={"role": "data_node", "index": 1}))
     assert platform_of(cluster(FOUR), releases, templates).nodes("nfs-server")[0] == "pi-worker-3"
