@@ -120,9 +120,7 @@ def saved_objects(dashboards, lines):
     wanted = [json.loads(line) for line in lines.splitlines() if line.strip()]
     names = [{"type": one["type"], "id": one["id"]} for one in wanted]
     try:
-        there = dashboards.ask(
-            "POST", "/api/saved_objects/_export", {"objects": names, "excludeExportDetails": True}
-        )
+        there = dashboards.ask("POST", "/api/saved_objects/_export", {"objects": names, "excludeExportDetails": True})
     except Refused:  # 400: some are not there
         there = []
     there = there if isinstance(there, list) else [there]
