@@ -236,6 +236,10 @@ class Budget:
         kept = [release for name, release in self.platform.selected.items() if name not in set(names)]
         return self._with(self.platform.cluster, kept).shortages
 
+    def beside(self, others: Iterable[Release]) -> Budget:
+        """The same with other releases, that are not selected, there too."""
+        return self._with(self.platform.cluster, [*self.platform.selected.values(), *others])
+
     def moved(self, name: str, node: str) -> Budget:
         """The same with one release on another node."""
         cluster = self.platform.cluster
@@ -480,6 +484,31 @@ def _limits(node: NodeBudget) -> Iterator[Finding]:
         "when many pods take what they may at once, the kernel ends some of them",
         f"watch its memory; lower limits by values in platform_releases, most is between request and limit of {most}",
     )
+
+
+def leftover_findings(budget: Budget, leftovers: Iterable[Release]) -> list[Finding]:
+    """Nodes that what is selected fits on, but not beside what is there still and selected no more."""
+    old = list(leftovers)
+    together = budget.beside(old)
+    found = []
+    for short in together.shortages:
+        if short.node in {other.node for other in budget.shortages}:
+            continue
+        uses = next(node.uses for node in together.nodes if node.name == short.node)
+        names = ", ".join(release.name for release in old if release.name in uses)
+        found.append(
+            Finding(
+                "warning",
+                short.node,
+                "budget",
+                f"beside {names}, which is there still and selected no more, the platform asks for "
+                f"{amount(short.wanted, short.resource)} of {_WORDS[short.resource]}, and there are "
+                f"{amount(short.there, short.resource)}",
+                "new pods would stay Pending until the old ones are gone",
+                "keep some of the new ones off (platform_releases) until a deploy with --data platform_prune=true",
+            )
+        )
+    return found
 
 
 def _growth(node: NodeBudget) -> Iterator[Finding]:

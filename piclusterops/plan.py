@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from piclusterops.capacity import Budget, findings
+from piclusterops.capacity import Budget, findings, leftover_findings
 from piclusterops.catalogue import catalogue
 from piclusterops.check import Finding
 from piclusterops.helm_releases import HelmState
@@ -58,7 +58,9 @@ class Plan:
     @property
     def findings(self) -> list[Finding]:
         """What does not fit, or may not."""
-        return findings(self.budget)
+        known = catalogue()
+        left = [known[step.release] for step in self.steps if step.action == "remove" and step.release in known]
+        return findings(self.budget) + leftover_findings(self.budget, left)
 
     @property
     def unknown(self) -> list[str]:
@@ -73,8 +75,9 @@ class Plan:
 
     @property
     def has_changes(self) -> bool:
-        """Whether the deploy would install or upgrade something."""
-        return any(step.action in CHANGES for step in self.steps)
+        """Whether the deploy would install, upgrade or remove something."""
+        prunes = self.budget.platform.cluster.settings.platform_prune
+        return any(step.action in CHANGES or (prunes and step.action == "remove") for step in self.steps)
 
     @property
     def counts(self) -> dict[Action, int]:
@@ -185,6 +188,8 @@ def _blocked(
 
 
 def _removed(platform: Platform, live: HelmState, catalogued: Collection[str]) -> Iterable[Step]:
+    why = "selected no more; its volumes stay"
+    if not platform.cluster.settings.platform_prune:
+        why = "selected no more; it stays until a deploy with --data platform_prune=true"
     for release in leftovers(platform, catalogued, live):
-        why = "selected no more; it stays until it is removed on purpose"
         yield Step(release.name, release.namespace, None, "remove", release.version, "", why)

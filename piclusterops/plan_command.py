@@ -66,9 +66,9 @@ def plan(env: str, as_json: bool, detailed: bool) -> None:
     with plain_errors():
         path, inventory, cluster = load(env)
         platform = platform_of(cluster)
-        if cluster.settings.platform_profile == "none" and not platform.releases:
+        if not platform.releases and not cluster.settings.platform_prune:
             found = Plan(cluster.settings.cluster_name, (), budget_of(platform, {}))
-            note = 'platform_profile is "none": K3s alone, nothing to plan.'
+            note = "No release is selected (platform_profile, platform_releases): nothing to plan."
             click.echo(json.dumps({**found.as_dict(), "notes": [note], "nodes": []}, indent=2) if as_json else note)
             return
         with Console(stderr=True, quiet=as_json).status("asking the cluster and its hosts ..."):

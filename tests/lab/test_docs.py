@@ -39,6 +39,7 @@ RUN = (
     "picluster firewall test --env lab pi-master",
     "picluster plan --env lab",
     "picluster plan --env lab --json",
+    "pyinfra -y --data platform_prune=true inventories/lab.py deploys/platform.py",
     "picluster lab status",
 )
 #: Run by these tests themselves, or by being these tests.

@@ -19,6 +19,7 @@ from piclusterops.capacity import (
     budget_of,
     dependents,
     findings,
+    leftover_findings,
     loads,
     parse_stored,
     refusals,
@@ -217,6 +218,16 @@ def test_what_has_volumes_moves_last() -> None:
     stateful = release("db", memory=600, volumes=[{"claim": "data", "size_gib": 1}])
     budget = budget_of(platform([stateful, release("sql", memory=6900)]), ROOMS)
     assert budget.remedy.move == ("sql", "pi-worker-2")
+
+
+def test_what_is_there_still_may_leave_too_little_for_what_is_new() -> None:
+    budget = budget_of(platform([release("new", memory=4000)]), ROOMS)
+    assert leftover_findings(budget, [release("old", memory=3000)]) == []
+    (finding,) = leftover_findings(budget, [release("old", memory=3500), release("far", place={"role": "master"})])
+    assert (finding.severity, finding.host) == ("warning", "pi-worker-1")
+    assert finding.found.startswith("beside old, which is there still") and "7500 MiB of memory" in finding.found
+    overfull = budget_of(platform([release("new", memory=9000)]), ROOMS)
+    assert leftover_findings(overfull, [release("old")]) == [], "that it does not fit is said already"
 
 
 # -- the smallest set, for all sets --------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from piclusterops.plan import Plan, Step, steps_of
 from piclusterops.plan_report import show
 from piclusterops.platform import Platform
 
+STAYS = "selected no more; it stays until a deploy with --data platform_prune=true"
 ROOMS = dict.fromkeys(("pi-master", "pi-worker-1", "pi-worker-2"), PI5)
 BASE = release("base", wave=1)
 SQL = release("sql", depends_on=["base"])
@@ -120,6 +121,14 @@ def test_what_is_selected_no_more_is_named_last_and_stays() -> None:
     assert (found["old"].action, found["old"].wave, found["old"].installed) == ("remove", None, "1.2.3")
 
 
+def test_what_is_selected_no_more_is_a_change_only_when_it_is_to_be_removed() -> None:
+    prune = platform([BASE, SQL], cluster(platform_prune=True))
+    there = [row("base"), row("sql"), row("old")]
+    assert steps(*there)["old"].why == STAYS and not plan(steps(*there)).has_changes
+    found = steps(*there, wanted=prune)
+    assert found["old"].why == "selected no more; its volumes stay" and plan(found, prune).has_changes
+
+
 # -- the whole -----------------------------------------------------------------------------------------------
 
 
@@ -182,7 +191,7 @@ def test_a_plan_for_people_names_all_that_happens_wave_by_wave() -> None:
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert ["1", "base", "1.2.2 -> 1.2.3", "upgrade: another version of its chart"] in lines
     assert ["9", "sql", "1.2.3", "blocked by missing secrets: sql/password"] in lines
-    assert ["-", "old", "1.2.3", "remove: selected no more; it stays until it is removed on purpose"] in lines
+    assert ["-", "old", "1.2.3", f"remove: {STAYS}"] in lines
     assert text.rstrip().endswith("1 to upgrade, 1 selected no more, 1 blocked; it would be refused.")
 
 

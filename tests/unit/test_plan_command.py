@@ -178,7 +178,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_with_the_next_command(
 
 def test_without_a_platform_there_is_nothing_to_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     done = invoke(monkeypatch, AssertionError("nobody is asked"), "--detailed-exitcode", profile="none")
-    assert done.exit_code == 0 and done.stdout == 'platform_profile is "none": K3s alone, nothing to plan.\n'
+    assert done.exit_code == 0 and done.stdout.endswith(": nothing to plan.\n")
     assert as_json(invoke(monkeypatch, AssertionError(), "--json", profile="none"))["releases"] == []
 
 
