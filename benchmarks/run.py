@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -74,27 +73,13 @@ class Bench:
         self.settings = settings_of(cluster.settings)
 
     def prepare(self) -> None:
-        """Install ansible-core in a virtual environment of its own, and what its modules need on the hosts."""
+        """Install ansible-core in a virtual environment of its own, and write its inventory."""
         venv = self.root / "venv"
         if not (venv / "bin/ansible-playbook").exists() or ANSIBLE_CORE not in _output([venv / "bin/pip", "freeze"]):
             say.print(f"installing {ANSIBLE_CORE} into {venv} ...")
             _output([sys.executable, "-m", "venv", "--clear", venv])
             _output([venv / "bin/pip", "install", "--quiet", "--disable-pip-version-check", ANSIBLE_CORE])
         self.inventory.write_text(yaml.safe_dump(ansible_inventory(self.fleet, self.cluster), sort_keys=False))
-        # Raspberry Pi OS has it; Ansible's module apt can't do without it.
-        answers = self.everywhere(lambda host: self.root_shell(host, "python3 -c 'import apt' || echo lacking"))
-        lacking = [host for host, answer in answers.items() if "lacking" in answer]
-        if lacking:
-            self._install_python_apt(lacking)
-
-    def _install_python_apt(self, hosts: Sequence[str]) -> None:
-        with TemporaryDirectory() as folder:
-            packages = ["python3-apt", "python-apt-common", "distro-info-data"]
-            _output(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages], cwd=folder)
-            archive = subprocess.run(["tar", "-c", "-C", folder, "."], check=True, capture_output=True).stdout
-        command = "d=$(mktemp -d) && tar -x -C $d && dpkg -i $d/*.deb && rm -r $d"
-        for host in hosts:
-            self.root_shell(host, command, archive)
 
     def root_shell(self, host: str, script: str, stdin: bytes = b"") -> str:
         """What a script prints that runs as root on a host, over a connection that neither side uses."""
