@@ -21,26 +21,26 @@ Handler = Callable[[Api, Json], bool]
 
 
 def start(server: "Server") -> None:
-    """Begin, each in a thread of its own; MetalLB and cert-manager once their definitions are there."""
+    """Begin, each in a thread of its own, those with custom resources once these are defined."""
     dns = server.cluster_dns()
     _spawn(packaged.apply, server, dns)
     storage = server.options.text("default-local-storage-path", "/var/lib/rancher/k3s/storage")
     _spawn(keep, server, volumes.CLAIMS, lambda api, claim: volumes.provide(api, claim, storage))
     _spawn(keep, server, volumes.VOLUMES, volumes.reclaim)
     authority = certificates.Signer(server.layout.run)
-    awaited: dict[str, list[tuple[str, Handler]]] = {
-        "ipaddresspools.metallb.io": [(loadbalancer.SERVICES, loadbalancer.Balancer().serve)],
-        "clusterissuers.cert-manager.io": [(certificates.CLUSTER_ISSUERS, certificates.check_issuer)],
-        "issuers.cert-manager.io": [(certificates.ISSUERS, certificates.check_issuer)],
-        "certificates.cert-manager.io": [(certificates.CERTIFICATES, authority.issue)],
+    awaited: dict[str, tuple[str, Handler]] = {
+        "helmchartconfigs.helm.cattle.io": (packaged.CHART_CONFIGS, packaged.configure),
+        "ipaddresspools.metallb.io": (loadbalancer.SERVICES, loadbalancer.Balancer().serve),
+        "clusterissuers.cert-manager.io": (certificates.CLUSTER_ISSUERS, certificates.check_issuer),
+        "issuers.cert-manager.io": (certificates.ISSUERS, certificates.check_issuer),
+        "certificates.cert-manager.io": (certificates.CERTIFICATES, authority.issue),
     }
 
     def begin(_: Api, definition: Json) -> bool:
         name = definition["metadata"]["name"]
         conditions = (definition.get("status") or {}).get("conditions") or []
         if name in awaited and any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
-            for path, handler in awaited.pop(name):
-                _spawn(keep, server, path, handler)
+            _spawn(keep, server, *awaited.pop(name))
         return True
 
     _spawn(keep, server, crds.CRDS, begin)

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import yaml
+
 from . import crds, log
-from .api import Api, ApiError, Json
+from .api import MERGE, Api, ApiError, Json
 
 if TYPE_CHECKING:
     from .server import Server
@@ -25,6 +27,7 @@ TRAEFIK: dict[str, list[str]] = {
         *("ServersTransport", "ServersTransportTCP", "TLSOption", "TLSStore", "TraefikService"),
     ]
 }
+CHART_CONFIGS = "/apis/helm.cattle.io/v1/helmchartconfigs"
 STORAGE_CLASS = "local-path"
 PROVISIONER = "rancher.io/local-path"
 _RESOURCES = {
@@ -142,6 +145,18 @@ def _ingress_class() -> Json:
 def disabled(server: "Server") -> list[str]:
     """The components of `disable`, which may be given separated by commas."""
     return [name for item in server.options.many("disable") for name in item.split(",")]
+
+
+def configure(api: Api, config: Json) -> bool:
+    """What a HelmChartConfig says about Traefik's Service: its annotations, and parts of its spec."""
+    if (config["metadata"]["namespace"], config["metadata"]["name"]) != ("kube-system", "traefik"):
+        return True
+    values = yaml.safe_load(config["spec"].get("valuesContent") or "") or {}
+    wanted = values.get("service") or {}
+    change = {"metadata": {"annotations": wanted.get("annotations") or {}}, "spec": wanted.get("spec") or {}}
+    if wanted.get("annotations") or wanted.get("spec"):
+        api.call("PATCH", f"{_PATHS['Service']}/traefik", change, MERGE)
+    return True
 
 
 def apply(server: "Server", dns: str) -> None:

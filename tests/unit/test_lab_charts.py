@@ -122,6 +122,14 @@ def test_services_of_type_load_balancer_in_the_values_are_made(tmp_path: Path) -
     assert made["Service/store-1"]["spec"]["type"] == "LoadBalancer"
 
 
+def test_objects_in_the_values_are_made(tmp_path: Path) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"a": "b"}}
+    written = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}-text'}"
+    made = rendered(tmp_path, release(), {"extraObjects": [config], "sub": {"extraManifests": [written]}})
+    assert made["ConfigMap/mine"] == config
+    assert "ConfigMap/store-text" in made
+
+
 def test_the_schema_of_the_contract_refuses_a_misspelt_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contract = {
         "chart": "store",

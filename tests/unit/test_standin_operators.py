@@ -30,7 +30,7 @@ class FakeApi(Api):
             return self.objects[path]
         if method == "PATCH" and path.endswith("/status"):
             self.objects[path.removesuffix("/status")]["status"] = body["status"]
-        elif method == "PATCH":
+        elif method == "PATCH" and "?" in path:
             self.objects[path.partition("?")[0]] = body
         else:
             self.posted.append((f"{method} {path}", body))
@@ -177,6 +177,20 @@ def test_packaged_components_can_be_left_out() -> None:
     assert [path for path in everything if path.endswith("/traefik")] != []
     assert [path for path in less if "traefik" in path or "local-path" in path] == []
     assert "/apis/apps/v1/namespaces/kube-system/deployments/coredns" in less
+
+
+def test_the_configuration_of_traefiks_chart_reaches_its_service_and_no_other() -> None:
+    def config(name: str, values: str) -> dict[str, Any]:
+        return {"metadata": {"namespace": "kube-system", "name": name}, "spec": {"valuesContent": values}}
+
+    api = FakeApi({})
+    packaged.configure(api, config("other", "service: {annotations: {a: b}}"))
+    packaged.configure(api, config("traefik", "logs: {}"))
+    assert api.posted == []
+    packaged.configure(api, config("traefik", "service:\n  annotations:\n    metallb.io/loadBalancerIPs: 10.0.0.9"))
+    (path, change) = api.posted[0]
+    assert path.endswith("/services/traefik")
+    assert change["metadata"]["annotations"] == {"metallb.io/loadBalancerIPs": "10.0.0.9"}
 
 
 def test_what_a_pod_needs_before_its_containers_start() -> None:

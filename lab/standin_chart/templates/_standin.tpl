@@ -30,6 +30,21 @@
 {{- end }}
 {{- end }}
 
+{{/* What the values hold under the names by which charts take objects of their users. */}}
+{{- define "standin.extras" -}}
+{{- $root := .root }}
+{{- range $key, $value := .values }}
+{{- if has $key (list "extraObjects" "extraManifests") }}
+{{- range $value }}
+---
+{{ tpl (kindIs "string" . | ternary . (toYaml .)) $root }}
+{{- end }}
+{{- else if kindIs "map" $value }}
+{{- include "standin.extras" (dict "root" $root "values" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "standin.labels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
