@@ -186,6 +186,16 @@ def test_ports_of_k3s_itself_are_not_taken() -> None:
     assert found(seen, "ports") == []
 
 
+@pytest.mark.parametrize(("unit", "profile", "count"), [(True, "named", 1), (True, "minimal", 0), (False, "named", 0)])
+def test_a_node_exporter_of_the_host_is_in_the_way_of_the_platforms(unit: bool, profile: str, count: int) -> None:
+    ports = ['tcp LISTEN 0 4096 *:9100 *:* users:(("node_exporter",pid=900,fd=3))']
+    ports += ["unit 900 prometheus-node-exporter.service"] if unit else []
+    seen = subject(running(report(ports=ports)), settings={"platform_profile": profile})
+    remarks = found(seen, "ports")
+    assert len(remarks) == count
+    assert not count or "port 9100/tcp (node-exporter) is taken by node_exporter" in remarks[0].found
+
+
 @pytest.mark.parametrize(
     ("line", "count"),
     [
