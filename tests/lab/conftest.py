@@ -7,11 +7,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from piclusterops.lab.fleet import Lab
+from piclusterops.lab.fleet import Lab, Node
 
 NAME = os.environ.get("PICLUSTEROPS_LAB", "test")
 # Hosts and K3s are what most of these tests are about; those of the platform ask for one.
 os.environ.setdefault("PICLUSTEROPS_LAB_PLATFORM", "none")
+
+
+@pytest.fixture(scope="module")
+def pair(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Two bare hosts of a module's own, which may break them: pi-master and pi-worker-1."""
+    lab = Lab(request.module.__name__.replace("_", "-"))
+    try:
+        lab.up([Node("pi-master", "master"), Node("pi-worker-1", "worker")])
+        yield lab
+    finally:
+        lab.down()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,25 @@ FINGERPRINT = (
     "dpkg-query -W; cat /proc/sys/kernel/random/boot_id; uname -n; sysctl -a -r 'vm.(over|panic|max_map)'; "
     "} 2>/dev/null | sort | sha256sum"
 )
+
+#: A controller that hangs between applying a change and confirming it, and says when it does.
+HANGING = """
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from piclusterops.operations import {operations} as operations
+
+change = operations.change
+
+
+def hang(connection):
+    Path(__file__).with_suffix(".hangs").touch()
+    time.sleep(600)
+
+
+operations.change = lambda *args: replace(change(*args), confirm=(hang,), probe_s=600)
+"""
 
 
 @dataclass
@@ -85,6 +106,42 @@ def pyinfra(
     trips = json.loads(state.read_text()) if state.exists() else []
     state.unlink(missing_ok=True)
     return Run(done.returncode, done.stdout, done.stderr, trips)
+
+
+def data(**settings: object) -> list[str]:
+    """pyinfra's arguments that give every host these settings."""
+    return [word for key, value in settings.items() for word in ("--data", f"{key}={json.dumps(value)}")]
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 60) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.3)
+
+
+def kill_before_confirmation(lab: Lab, operations: str, deploy: str, folder: Path, **settings: object) -> None:
+    """Run a deploy, and end the controller with -9 when a change is in force and not confirmed.
+
+    Args:
+        lab: where.
+        operations: the module of operations that makes the change.
+        deploy: text of the deploy file.
+        folder: an empty one for its files.
+        settings: settings of all hosts.
+    """
+    file, mark = folder / "hanging.py", folder / "hanging.hangs"
+    file.write_text(HANGING.format(operations=operations) + deploy)
+    mark.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pyinfra", "-y", *data(**settings), "inventories/lab.py", str(file)]
+    environment = {**os.environ, "PICLUSTEROPS_LAB": lab.name}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as controller:
+        deadline = time.monotonic() + 60
+        while not mark.exists():
+            assert controller.poll() is None and time.monotonic() < deadline, "it never came that far"
+            time.sleep(0.05)
+        controller.kill()
 
 
 def out(lab: Lab, host: str, shell: str) -> str:

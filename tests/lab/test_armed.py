@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import FINGERPRINT, Run, out, pyinfra
+from runs import FINGERPRINT, Run, data, out, pyinfra
 
-from piclusterops.lab.fleet import Lab, Node
+from piclusterops.lab.fleet import Lab
 
 pytestmark = pytest.mark.lab
 
@@ -70,15 +68,6 @@ CLOSE = (
 
 
 @pytest.fixture(scope="module")
-def armed_lab() -> Iterator[Lab]:
-    """Two hosts of their own: they are shut off on purpose."""
-    lab = Lab("test-armed")
-    lab.up([Node(FIRST, "master"), Node(SECOND, "worker")])
-    yield lab
-    lab.down()
-
-
-@pytest.fixture(scope="module")
 def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A deploy of one change, node by node."""
     file = tmp_path_factory.mktemp("deploy") / "thing.py"
@@ -87,9 +76,9 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def before(armed_lab: Lab) -> dict[str, str]:
+def before(pair: Lab) -> dict[str, str]:
     """Both hosts before the test."""
-    return state(armed_lab)
+    return state(pair)
 
 
 def state(lab: Lab) -> dict[str, str]:
@@ -99,73 +88,72 @@ def state(lab: Lab) -> dict[str, str]:
     return {node: out(lab, node, f"{shell}; {NFT} list ruleset") for node in (FIRST, SECOND)}
 
 
-def run(lab: Lab, deploy: Path, **data: str) -> Run:
-    given = [word for key, value in data.items() for word in ("--data", f"{key}={json.dumps(value)}")]
-    return pyinfra("-y", "--json", *given, lab=lab.name, deploy=str(deploy))
+def run(lab: Lab, deploy: Path, **settings: str) -> Run:
+    return pyinfra("-y", "--json", *data(**settings), lab=lab.name, deploy=str(deploy))
 
 
-def test_a_change_that_the_check_refuses_is_not_made(armed_lab: Lab, deploy: Path, before: dict[str, str]) -> None:
-    refused = run(armed_lab, deploy, thing_check="echo 'this is no good'; exit 1")
+def test_a_change_that_the_check_refuses_is_not_made(pair: Lab, deploy: Path, before: dict[str, str]) -> None:
+    refused = run(pair, deploy, thing_check="echo 'this is no good'; exit 1")
     assert refused.returncode == 1
     assert (
         f"{FIRST}: thing: nothing was changed: the check refused it: this is no good. Next: mend that" in refused.output
     )
-    assert state(armed_lab) == before
+    assert state(pair) == before
 
 
-def test_a_host_that_can_set_no_timer_is_left_alone(armed_lab: Lab, deploy: Path, before: dict[str, str]) -> None:
-    out(armed_lab, FIRST, "ln -s /bin/false /usr/local/sbin/systemd-run")
-    refused = run(armed_lab, deploy)
-    out(armed_lab, FIRST, "rm /usr/local/sbin/systemd-run")
+def test_a_host_that_can_set_no_timer_is_left_alone(pair: Lab, deploy: Path, before: dict[str, str]) -> None:
+    out(pair, FIRST, "ln -s /bin/false /usr/local/sbin/systemd-run")
+    refused = run(pair, deploy)
+    out(pair, FIRST, "rm /usr/local/sbin/systemd-run")
     assert refused.returncode == 1
     assert "nothing was changed: the host could not set the timer that would undo it" in refused.output
-    assert state(armed_lab) == before
+    assert state(pair) == before
 
 
 def test_a_change_that_refuses_new_connections_is_undone_at_once(
-    armed_lab: Lab, deploy: Path, before: dict[str, str]
+    pair: Lab, deploy: Path, before: dict[str, str]
 ) -> None:
     """The open connection still works, so that a run without the mechanism would have noticed nothing."""
     started = time.monotonic()
-    failed = run(armed_lab, deploy, thing_apply=CLOSE % "accept")
+    failed = run(pair, deploy, thing_apply=CLOSE % "accept")
     assert failed.returncode == 1
     assert "thing: a new connection failed: " in failed.output
     assert "The change was undone: the host is as before. Next: ssh" in failed.output
     assert "Traceback" not in failed.output
-    assert state(armed_lab) == before, "the other host must not be touched either"
+    assert state(pair) == before, "the other host must not be touched either"
     assert time.monotonic() - started < 4 + TIMER, "it waited for the timer"
 
 
 def test_a_change_that_cuts_every_connection_is_undone_by_the_host(
-    armed_lab: Lab, deploy: Path, before: dict[str, str]
+    pair: Lab, deploy: Path, before: dict[str, str]
 ) -> None:
-    failed = run(armed_lab, deploy, thing_apply=CLOSE % "drop")
+    failed = run(pair, deploy, thing_apply=CLOSE % "drop")
     assert failed.returncode == 1
     assert "The change was undone: the host is as before. Next: ssh" in failed.output
-    assert state(armed_lab) == before
-    assert "undone, because nobody confirmed it" in out(armed_lab, FIRST, "journalctl -b -u 'piclusterops-rollback-*'")
+    assert state(pair) == before
+    assert "undone, because nobody confirmed it" in out(pair, FIRST, "journalctl -b -u 'piclusterops-rollback-*'")
 
 
-def test_a_change_that_lets_us_back_in_is_kept_and_its_timer_is_gone(armed_lab: Lab, deploy: Path) -> None:
-    done = run(armed_lab, deploy)
+def test_a_change_that_lets_us_back_in_is_kept_and_its_timer_is_gone(pair: Lab, deploy: Path) -> None:
+    done = run(pair, deploy)
     assert done.returncode == 0, done.output
     assert done.changes == {f"Change {FIRST}": [FIRST], f"Change {SECOND}": [SECOND]}
     for node in (FIRST, SECOND):
-        assert out(armed_lab, node, "stat -c '%a %U' /etc/thing.conf; cat /etc/thing.conf /etc/issue").split() == [
+        assert out(pair, node, "stat -c '%a %U' /etc/thing.conf; cat /etc/thing.conf /etc/issue").split() == [
             "640",
             "root",
             "new",
             "changed",
         ]
         left = "ls /etc/thing.kept; systemctl list-timers --no-legend 'piclusterops-*'"
-        assert out(armed_lab, node, left) == "/etc/thing.kept", done.output + armed_lab.logs(node)
-    again = run(armed_lab, deploy)
+        assert out(pair, node, left) == "/etc/thing.kept", done.output + pair.logs(node)
+    again = run(pair, deploy)
     assert (again.returncode, again.changes) == (0, {})
     assert set(again.executions.values()) == {1}
 
 
-def test_the_boot_unit_starts_before_the_network_and_sshd(armed_lab: Lab) -> None:
+def test_the_boot_unit_starts_before_the_network_and_sshd(pair: Lab) -> None:
     shell = "systemctl show -p Before --value piclusterops-rollback.service; systemctl is-enabled piclusterops-rollback"
-    answer = out(armed_lab, FIRST, shell).split()
+    answer = out(pair, FIRST, shell).split()
     assert {"network-pre.target", "ssh.service", "sysinit.target", "nftables.service", "enabled"} <= set(answer)
-    assert out(armed_lab, FIRST, "systemd-analyze verify piclusterops-rollback.service 2>&1 || :") == ""
+    assert out(pair, FIRST, "systemd-analyze verify piclusterops-rollback.service 2>&1 || :") == ""

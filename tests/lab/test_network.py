@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import REPOSITORY, Run, out, pyinfra
+from runs import REPOSITORY, Run, out, pyinfra, until
 
-from piclusterops.lab.fleet import Lab, Node
+from piclusterops.lab.fleet import Lab
 
 pytestmark = pytest.mark.lab
 
@@ -39,19 +37,16 @@ TOUCHED = (
 
 
 @pytest.fixture(scope="module")
-def network_lab() -> Iterator[Lab]:
-    """Bare hosts of their own. Nobody manages the addresses of the second; the first has systemd-networkd."""
-    lab = Lab("test-network")
-    lab.up([Node(MASTER, "master"), Node(WORKER, "worker")])
-    address = lab.fleet.host(MASTER).address
+def network_lab(pair: Lab) -> Lab:
+    """Nobody manages the addresses of the second host; the first has systemd-networkd."""
+    address = pair.fleet.host(MASTER).address
     out(
-        lab,
+        pair,
         MASTER,
         f"printf '[Match]\\nName=eth0\\n[Network]\\nAddress={address}/24\\n' >/etc/systemd/network/20-lan.network; "
         "systemctl enable -q --now systemd-networkd",
     )
-    yield lab
-    lab.down()
+    return pair
 
 
 class Fleet:
@@ -110,13 +105,6 @@ def touched(lab: Lab, node: str) -> str:
 
 def addresses(lab: Lab, node: str) -> list[str]:
     return out(lab, node, "ip -4 -o addr show dev eth0 scope global | awk '{print $4}'").split()
-
-
-def until(condition: Any, timeout_s: float = 60) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.3)
 
 
 def test_without_settings_nothing_is_touched(network_lab: Lab, fleet: Fleet) -> None:

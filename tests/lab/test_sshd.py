@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import REPOSITORY, Run, out, pyinfra
+from runs import REPOSITORY, Run, data, kill_before_confirmation, out, pyinfra, until
 
-from piclusterops.lab.fleet import Lab, Node
+from piclusterops.lab.fleet import Lab
 
 pytestmark = pytest.mark.lab
 
@@ -29,40 +26,19 @@ from piclusterops.validation import cluster_from_inventory
 stop_at_first_failure()
 sshd(cluster_from_inventory(inventory))
 """
-#: Makes a controller that hangs between applying a change and confirming it, and says when it does.
-HANGING = """
-import time
-from dataclasses import replace
-from pathlib import Path
-
-from piclusterops.operations import sshd as operations
-
-change = operations.change
-
-
-def hang(connection):
-    Path(__file__).with_suffix(".hangs").touch()
-    time.sleep(600)
-
-
-operations.change = lambda *args: replace(change(*args), confirm=(hang,), probe_s=600)
-"""
 
 
 @pytest.fixture(scope="module")
-def sshd_lab() -> Iterator[Lab]:
-    """Two bare hosts whose cloud-init allows passwords, and whose user pi has one."""
-    lab = Lab("test-sshd")
-    lab.up([Node(FIRST, "master"), Node(SECOND, "worker")])
+def sshd_lab(pair: Lab) -> Lab:
+    """Hosts whose cloud-init allows passwords, and whose user pi has one."""
     for node in (FIRST, SECOND):
         out(
-            lab,
+            pair,
             node,
             "echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/50-cloud-init.conf; systemctl reload ssh; "
             "echo pi:raspberry | chpasswd; useradd -m -s /bin/bash mallory",
         )
-    yield lab
-    lab.down()
+    return pair
 
 
 @pytest.fixture(scope="module")
@@ -79,29 +55,13 @@ def state(lab: Lab) -> dict[str, str]:
     return {node: out(lab, node, shell) for node in (FIRST, SECOND)}
 
 
-def data(**settings: object) -> list[str]:
-    return [word for key, value in settings.items() for word in ("--data", f"{key}={json.dumps(value)}")]
-
-
 def run(lab: Lab, deploy: Path, **settings: object) -> Run:
     return pyinfra("-y", "--json", *data(**settings), lab=lab.name, deploy=str(deploy))
 
 
-def kill_between_apply_and_confirmation(lab: Lab, deploy: Path, timer_s: int) -> None:
-    """Change sshd's banner, and end the controller with -9 when the change is in force and not confirmed."""
-    hanging = deploy.with_name("hanging.py")
-    hanging.write_text(HANGING + DEPLOY)
-    mark = hanging.with_suffix(".hangs")
-    mark.unlink(missing_ok=True)
-    settings = data(sshd_banner="Hello", armed_timeout_s=timer_s)
-    command = [sys.executable, "-m", "pyinfra", "-y", *settings, "inventories/lab.py", str(hanging)]
-    environment = {**os.environ, "PICLUSTEROPS_LAB": lab.name}
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as controller:
-        deadline = time.monotonic() + 60
-        while not mark.exists():
-            assert controller.poll() is None and time.monotonic() < deadline, "it never came that far"
-            time.sleep(0.05)
-        controller.kill()
+def kill_unconfirmed(lab: Lab, deploy: Path, timer_s: int) -> None:
+    """Change sshd's banner, and kill the controller before it confirms that."""
+    kill_before_confirmation(lab, "sshd", DEPLOY, deploy.parent, sshd_banner="Hello", armed_timeout_s=timer_s)
     assert "banner /etc/ssh/piclusterops-banner" in out(lab, FIRST, "sshd -T")
 
 
@@ -180,17 +140,14 @@ def test_a_match_block_against_us_is_found_before_anything_happens(sshd_lab: Lab
 def test_a_controller_that_is_killed_leaves_the_old_state_after_the_timer(sshd_lab: Lab, deploy: Path) -> None:
     assert run(sshd_lab, deploy).returncode == 0
     before = state(sshd_lab)
-    kill_between_apply_and_confirmation(sshd_lab, deploy, timer_s=15)
-    deadline = time.monotonic() + 20
-    while state(sshd_lab) != before:
-        assert time.monotonic() < deadline, "the timer did not undo the change"
-        time.sleep(0.5)
+    kill_unconfirmed(sshd_lab, deploy, timer_s=15)
+    until(lambda: state(sshd_lab) == before, 20)
     assert sshd_lab.ssh(FIRST, ["true"]).returncode == 0
 
 
 def test_a_power_cut_before_the_confirmation_brings_the_old_state_back(sshd_lab: Lab, deploy: Path) -> None:
     before = state(sshd_lab)
-    kill_between_apply_and_confirmation(sshd_lab, deploy, timer_s=600)
+    kill_unconfirmed(sshd_lab, deploy, timer_s=600)
     sshd_lab.power_cut(FIRST)
     sshd_lab.power_on(FIRST)
     sshd_lab.wait_ssh([FIRST])
@@ -201,7 +158,7 @@ def test_a_power_cut_before_the_confirmation_brings_the_old_state_back(sshd_lab:
 def test_an_unconfirmed_change_can_be_undone_by_hand_from_the_console(sshd_lab: Lab, deploy: Path) -> None:
     """As docs/how-to/locked-out.md says, down to the hardening itself."""
     before = state(sshd_lab)
-    kill_between_apply_and_confirmation(sshd_lab, deploy, timer_s=600)
+    kill_unconfirmed(sshd_lab, deploy, timer_s=600)
     (script,) = out(sshd_lab, FIRST, "find /var/lib/piclusterops/armed -name rollback").split()
     out(sshd_lab, FIRST, script)
     assert state(sshd_lab) == before
@@ -212,7 +169,7 @@ def test_an_unconfirmed_change_can_be_undone_by_hand_from_the_console(sshd_lab: 
 def test_the_run_after_a_killed_one_waits_for_the_rollback_and_then_makes_its_change(
     sshd_lab: Lab, deploy: Path
 ) -> None:
-    kill_between_apply_and_confirmation(sshd_lab, deploy, timer_s=15)
+    kill_unconfirmed(sshd_lab, deploy, timer_s=15)
     done = run(sshd_lab, deploy, sshd_banner="Hello")
     assert done.returncode == 0, done.output
     assert "an earlier change was not confirmed; waiting until the host has undone it" in done.output
