@@ -13,7 +13,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+#: Of policy and index template.
 NAME = "platform-logs"
+#: Names of the indices with logs.
+PATTERN = os.environ.get("PATTERN", "logs-*")
 
 
 class Refused(Exception):
@@ -99,9 +102,8 @@ def state_management(search, policy):
         search.ask("PUT", path + version, policy)
         search.ask("POST", f"/_plugins/_ism/change_policy/{PATTERN}", {"policy_id": NAME})
         print("state management policy: changed")
-    managed = search.ask("GET", f"/_plugins/_ism/explain/{PATTERN}") or {}
-    for index, found in managed.items():
-        if isinstance(found, dict) and "index" in found and not found.get("policy_id"):
+    for index, found in (search.ask("GET", f"/_plugins/_ism/explain/{PATTERN}") or {}).items():
+        if isinstance(found, dict) and not found.get("index.plugins.index_state_management.policy_id"):
             search.ask("POST", f"/_plugins/_ism/add/{index}", {"policy_id": NAME})
             print(f"state management policy: given to {index}")
 
@@ -165,8 +167,6 @@ def main():
     saved_objects(dashboards, read("DATA", "objects.ndjson"))
     print("everything is as it should be")
 
-
-PATTERN = os.environ.get("PATTERN", "logs-*")
 
 if __name__ == "__main__":
     try:
