@@ -17,7 +17,10 @@ from piclusterops.zones import Verdict
 INVENTORY = """
 master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
 worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
-cluster = (["pi-master", "pi-worker-1"], {"lan_cidr": "192.168.0.0/24", "platform_profile": "none", "firewall": FIREWALL})
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {"lan_cidr": "192.168.0.0/24", "platform_profile": "none", "firewall": FIREWALL},
+)
 """
 
 

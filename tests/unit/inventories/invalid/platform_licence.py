@@ -1,6 +1,6 @@
 """platform_releases.minio
 why: its licence AGPL-3.0-only is not permissive, and platform_profile is clean
-fix: use seaweedfs (Apache-2.0) in its place: platform_releases = {"minio": {"enabled": False}}; or platform_waivers = {"minio": "the reason"}
+fix: use seaweedfs (Apache-2.0) in its place: platform_releases = {"minio": {"enabled": False}}; or platform_waivers
 """
 
 master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
