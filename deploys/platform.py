@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache as once
+from functools import partial
 
 from pydantic import SecretStr
 from pyinfra import host, inventory
@@ -13,9 +14,10 @@ from pyinfra.api.exceptions import PyinfraError
 from piclusterops.deploys.budget import refuse_overfull
 from piclusterops.deploys.stop import refuse_unreachable, stop_at_first_failure
 from piclusterops.facts import cache
+from piclusterops.helm_releases import Outcome
 from piclusterops.helm_values import secret_texts
 from piclusterops.inventory import inventory_file
-from piclusterops.operations import helm
+from piclusterops.operations import helm, vault
 from piclusterops.operations import platform as operations
 from piclusterops.platform import Platform, platform_of
 from piclusterops.platform_charts import charts_of, missing_charts
@@ -23,6 +25,7 @@ from piclusterops.platform_run import Progress
 from piclusterops.secrets import SecretStore, open_store
 from piclusterops.settings import Cluster
 from piclusterops.validation import cluster_from_inventory
+from piclusterops.vault import pod_of
 
 #: The release that makes the namespaces; the Secrets come right after it.
 BASE = "platform-base"
@@ -104,6 +107,17 @@ def platform(cluster: Cluster) -> None:
             query=query,
             _ignore_errors=True,
         )
+    for planned in wanted.releases:
+        pod = pod_of([planned.release])
+        if pod:
+            vault.unsealed(
+                name="Unseal the vault",
+                pod=pod,
+                store=_store(cluster),
+                server=host.name,
+                failed=partial(_failed, progress, planned.name),
+                _ignore_errors=True,
+            )
     operations.prune(
         name="Look for releases that are off",
         progress=progress,
@@ -111,6 +125,11 @@ def platform(cluster: Cluster) -> None:
         _ignore_errors=True,
     )
     operations.report(name="Report on the platform", progress=progress, prune_command=_prune_command())
+
+
+def _failed(progress: Progress, release: str, text: str) -> None:
+    """A release that is installed and can't be used has failed after all."""
+    progress.outcomes[release] = Outcome(release, "failed", text)
 
 
 def _values(cluster: Cluster, wanted: Platform) -> Mapping[str, Mapping[str, SecretStr]]:

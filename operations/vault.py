@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyinfra import host
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.api.exceptions import PyinfraError
@@ -16,13 +18,14 @@ from piclusterops.vault import CURL, Pod, Request, Response, Send, Vault, VaultE
 
 
 @operation()
-def unsealed(pod: Pod, store: SecretStore, server: str) -> Commands:
+def unsealed(pod: Pod, store: SecretStore, server: str, failed: Callable[[str], None] | None = None) -> Commands:
     """
     Unseal the platform's vault, which is sealed after every start, with the keys of the store.
 
     + pod: where it runs
     + store: the secrets of the environment
     + server: name of the host to ask; on others nothing happens
+    + failed: told why, when it can't be
 
     One that does not answer, is not initialised, or whose keys are kept elsewhere is left alone, and said to be.
     """
@@ -37,10 +40,10 @@ def unsealed(pod: Pod, store: SecretStore, server: str) -> Commands:
     elif not seal.sealed:
         host.noop(f"{pod} is not sealed")
     else:
-        yield FunctionCommand(_unseal, (pod, store), {})
+        yield FunctionCommand(_unseal, (pod, store, failed), {})
 
 
-def _unseal(state: State, host: Host, pod: Pod, store: SecretStore) -> bool:
+def _unseal(state: State, host: Host, pod: Pod, store: SecretStore, failed: Callable[[str], None] | None) -> bool:
     vault = Vault(_send_over(host, pod), store, str(pod))
     try:
         if not vault.unseal_keys():
@@ -48,6 +51,8 @@ def _unseal(state: State, host: Host, pod: Pod, store: SecretStore) -> bool:
             return True
         vault.unseal()
     except PyinfraError as error:
+        if failed:
+            failed(str(error))
         return fail(host, str(error))
     return True
 

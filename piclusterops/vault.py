@@ -41,6 +41,8 @@ _TLS = f"{DATA_DIR}/server/tls"
 #: After an unseal it takes a server of Raft a few seconds to elect itself.
 _ACTIVE_TIMEOUT_S = 60
 _REQUEST_TIMEOUT_S = 30
+#: One that is there says at once whether it is sealed.
+_LOOK_TIMEOUT_S = 5
 _POLL_S = 1.0
 
 
@@ -158,7 +160,7 @@ CURL = "curl --config -"
 
 def curl_config(pod: Pod, request: Request) -> str:
     """The configuration of curl for a request, on a server of the cluster."""
-    options = {"url": pod.url + request.path, "request": request.method, **_connection()}
+    options = {"url": pod.url + request.path, "request": request.method, **_connection(_REQUEST_TIMEOUT_S)}
     if request.token:
         options["header"] = f"X-Vault-Token: {request.token.get_secret_value()}"
     if request.body is not None:
@@ -167,21 +169,21 @@ def curl_config(pod: Pod, request: Request) -> str:
     return "\n".join(["silent", "show-error", *lines, ""])
 
 
-def _connection() -> dict[str, str]:
+def _connection(timeout_s: int) -> dict[str, str]:
     """How curl reaches kube-apiserver, as the cluster's admin."""
     return {
         "cert": f"{_TLS}/client-admin.crt",
         "key": f"{_TLS}/client-admin.key",
         "cacert": f"{_TLS}/server-ca.crt",
         "noproxy": "*",
-        "max-time": str(_REQUEST_TIMEOUT_S),
+        "max-time": str(timeout_s),
         "write-out": r"\n%{http_code}",
     }
 
 
 def seal_command(pod: Pod) -> str:
     """A command that asks whether the vault is sealed, for `parse`; silent where there is no cluster."""
-    options = " ".join(f"--{name} {quote(value)}" for name, value in _connection().items())
+    options = " ".join(f"--{name} {quote(value)}" for name, value in _connection(_LOOK_TIMEOUT_S).items())
     return f"curl --silent {options} {quote(pod.url + 'sys/seal-status')} || true"
 
 

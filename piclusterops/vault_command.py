@@ -107,6 +107,9 @@ def init(env: str, shares: int, threshold: int) -> None:
         raise click.UsageError("--threshold must be at least 2 and at most --shares; or both are 1.")
     with _opened(env) as opened:
         name = opened.vault.name
+        if not opened.vault.seal().initialised:
+            for line in opened.store.provider.prepare():
+                click.echo(line)
         if opened.vault.initialise(shares, threshold):
             click.echo(f"{name} is initialised; its keys and root token are in {opened.store.provider.title}.")
             click.echo("Without them it can't be unsealed after a restart: commit or copy what holds them.")

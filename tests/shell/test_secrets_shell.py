@@ -12,16 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from piclusterops import vault as vault_module
@@ -32,7 +27,7 @@ from piclusterops.vault import CURL, Pod, Request, Response, Vault, curl_config,
 sys.path.append(str(Path(__file__).resolve().parents[1] / "unit"))
 
 from secret_samples import age_store, made, one_key, plain, releases, write_catalogue
-from vault_server import FakeVault, serving
+from vault_server import FakeVault, server_context, serving, write_certificates
 
 NASTY = """a "quoted" \\ back\\nslash, 'single', $HOME `id` %{http_code} @/etc/passwd # no comment
 second line\ttab é \U0001f511 {{ x }}
@@ -195,36 +190,15 @@ def test_pass_keeps_what_it_is_given(password_store: SecretStore) -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as K3s has it: the API's authority, a certificate for it, and one of its admin."""
-    folder = tmp_path_factory.mktemp("tls")
-    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("server-ca", "serving", "client-admin")}
-    now = datetime.now(UTC)
-    for name, key in keys.items():
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server-ca")]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=name == "server-ca", path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        )
-        certificate = builder.sign(keys["server-ca"], hashes.SHA256())
-        (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / f"{name}.key").write_bytes(private)
-    return folder
+    return write_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def over_curl(certificates: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[FakeVault, Vault]]:
     """A vault behind HTTPS that asks for the admin's certificate, reached by the curl that a server would run."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "server-ca.crt"))
+    context = server_context(certificates)
+    context.load_verify_locations(certificates / "server-ca.crt")
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(certificates / "serving.crt", certificates / "serving.key")
     server, pod = FakeVault(), Pod("vault", "vault-0")
     prefix = pod.url.removeprefix("https://127.0.0.1:6443") + "v1/"
     store = age_store(tmp_path)

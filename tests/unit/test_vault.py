@@ -354,7 +354,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeVault) 
     def run(*words: str, status: int = 0, release: str = "openbao") -> str:
         inventory = tmp_path / "one.py"
         inventory.write_text(INVENTORY.format(key=tmp_path / "age.key", release=release))
-        open_store(cluster(secrets_key=str(tmp_path / "age.key")).settings, inventory).provider.prepare()
         done = CliRunner().invoke(vault_command.vault, [words[0], "--env", str(inventory), *words[1:]])
         assert done.exit_code == status and "Traceback" not in done.output, done.output
         assert not [key for key in (*server.keys, server.root_token or "-" * 9) if key in done.output]
@@ -366,6 +365,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FakeVault) 
 
 def test_init_makes_it_usable_and_again_changes_nothing(command: Callable[..., str], server: FakeVault) -> None:
     printed = command("init")
+    assert "A new key is in" in printed
     assert "vault/openbao-0 is initialised; its keys and root token are in an age-encrypted file." in printed
     assert "vault/openbao-0 is unsealed.\nMade: the KV engine (version 2) platform/\n" in printed
     server.log.clear()

@@ -14,8 +14,15 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from secrets import token_bytes, token_urlsafe
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from piclusterops.vault import Request, Response
 
@@ -181,8 +188,10 @@ class FakeVault:
 
 
 @contextmanager
-def serving(vault: FakeVault, address: str, context: ssl.SSLContext, prefix: str = "/v1/") -> Iterator[int]:
-    """The vault at a port of an address, by HTTPS; what comes before the path of its API is `prefix`."""
+def serving(
+    vault: FakeVault, address: str, context: ssl.SSLContext, prefix: str = "/v1/", port: int = 0
+) -> Iterator[int]:
+    """The vault at a port of an address, any for 0, by HTTPS; what comes before the path of its API is `prefix`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -206,7 +215,7 @@ def serving(vault: FakeVault, address: str, context: ssl.SSLContext, prefix: str
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer((address, 0), Handler)
+    server = http.server.ThreadingHTTPServer((address, port), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -216,3 +225,35 @@ def serving(vault: FakeVault, address: str, context: ssl.SSLContext, prefix: str
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def write_certificates(folder: Path) -> Path:
+    """An authority, a certificate for 127.0.0.1 and one of an admin, named as K3s names its own; returns the folder."""
+    keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("server-ca", "serving", "client-admin")}
+    now = datetime.now(UTC)
+    for name, key in keys.items():
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server-ca")]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=name == "server-ca", path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        )
+        certificate = builder.sign(keys["server-ca"], hashes.SHA256())
+        (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        (folder / f"{name}.key").write_bytes(private)
+    return folder
+
+
+def server_context(certificates: Path) -> ssl.SSLContext:
+    """TLS of a server with the certificate in the folder of `write_certificates`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "serving.crt", certificates / "serving.key")
+    return context
