@@ -44,8 +44,15 @@ class Network:
 
     def allowed(self, source: End, target: End, port: int, protocol: str = "TCP") -> bool:
         """Whether a connection from one to the other can be made."""
-        out = self._open("Egress", source, target, port, protocol)
-        return out and self._open("Ingress", target, source, port, protocol)
+        return self.lets_out(source, target, port, protocol) and self.lets_in(target, source, port, protocol)
+
+    def lets_out(self, source: End, target: End, port: int, protocol: str = "TCP") -> bool:
+        """Whether the source's own policies allow it, whatever those of the target say."""
+        return self._open("Egress", source, target, port, protocol)
+
+    def lets_in(self, target: End, source: End, port: int, protocol: str = "TCP") -> bool:
+        """Whether the target's own policies allow it, whatever those of the source say."""
+        return self._open("Ingress", target, source, port, protocol)
 
     def _open(self, direction: str, own: End, other: End, port: int, protocol: str) -> bool:
         if isinstance(own, Address):

@@ -112,6 +112,29 @@ def test_only_named_pods_reach_postgresql(profile: Profile) -> None:
 
 
 @every_profile
+@pytest.mark.parametrize(
+    ("namespace", "port", "who"),
+    [
+        ("databases", 5432, {"data-platform", "cnpg-system", "databases"}),
+        ("databases", 8000, {"cnpg-system", "databases"}),
+        ("databases", 22, set()),
+        ("vault", 8200, {"external-secrets", "monitoring", "vault"}),
+        ("vault", 8201, {"vault"}),
+        ("object-store", 9000, {"data-platform", "velero", "databases", "monitoring", "object-store"}),
+        ("object-store", 9001, {"object-store"}),
+    ],
+)
+def test_the_restricted_zone_shuts_its_own_door(profile: Profile, namespace: str, port: int, who: set[str]) -> None:
+    """It does not rely on others not to knock."""
+    found = {
+        name.partition("/")[0]
+        for name, end in everybody(profile).items()
+        if network(profile).lets_in(pod(namespace), end, port)
+    }
+    assert found == who
+
+
+@every_profile
 def test_only_external_secrets_and_prometheus_reach_the_vault(profile: Profile) -> None:
     assert who_reaches("vault/somebody", 8200, profile) == {"external-secrets/somebody", "monitoring/prometheus"}
 
