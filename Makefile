@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-down check test test-lab test-netns docs benchmark clean
+.PHONY: help demo demo-down check test test-charts test-lab test-netns docs benchmark clean
 
 help:  ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,9 +43,19 @@ check: $(READY)  ## Lint, types and unit tests: the inner loop
 	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
 	@# two processes for two cores: gevent and pytest-xdist don't go together
 	@mkdir -p build; $(BIN)/pytest -q -m 'not netns' tests/shell > build/shell.log 2>&1 & shell=$$!; \
-	  $(BIN)/pytest -q tests/unit tests/charts; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
+	  $(BIN)/pytest -q tests/unit; unit=$$?; wait $$shell; status=$$?; cat build/shell.log; exit $$((unit | status))
 
-test: check test-netns test-lab  ## Everything that CI runs
+test: check test-charts test-netns test-lab  ## Everything that CI runs
+
+CHECKOV := build/checkov
+$(CHECKOV)/.ready: tests/charts/checkov-requirements.txt | $(READY)
+	@echo "==> Creating an environment for checkov, $(CHECKOV)"
+	@rm -rf $(CHECKOV) && python3 -m venv $(CHECKOV)
+	@$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+test-charts: $(READY) $(CHECKOV)/.ready  ## Our own charts: their manifests and their scripts
+	CHECKOV=$(CHECKOV)/bin/checkov $(BIN)/pytest -q tests/charts
 
 test-netns: $(READY)  ## The firewall by real connections in network namespaces (needs root)
 	@command -v nft >/dev/null && command -v ip >/dev/null && command -v iptables >/dev/null || { \

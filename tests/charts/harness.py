@@ -137,23 +137,24 @@ def charts_with_a_release() -> tuple[Chart, ...]:
 
 
 @cache
-def platform(profile: Profile = "named", **settings: Any) -> Platform:
-    """The home lab's platform in a profile, with our own releases that are on demand."""
+def platform(profile: Profile = "named", published: bool = True) -> Platform:
+    """The home lab's platform in a profile: also our releases on demand, and with addresses where there can be one."""
     asked = {chart.name: {"enabled": True} for chart in charts_with_a_release() if not catalogue()[chart.name].profiles}
-    given: dict[str, Any] = {
-        "platform_profile": profile,
-        "platform_releases": asked,
-        "metallb_pool": "192.168.0.200-192.168.0.250",
-        "vpn_cidr": "10.8.0.0/24",
-        "service_addresses": ADDRESSES,
-        **settings,
-    }
-    return platform_of(cluster(("master", "worker", "data_node", "data_node"), **given))
+    return platform_of(
+        cluster(
+            ("master", "worker", "data_node", "data_node"),
+            platform_profile=profile,
+            platform_releases=asked,
+            metallb_pool="192.168.0.200-192.168.0.250",
+            vpn_cidr="10.8.0.0/24",
+            service_addresses=ADDRESSES if published else {},
+        )
+    )
 
 
-def planned(name: str, profile: Profile = "named") -> Planned:
+def planned(name: str, profile: Profile = "named", published: bool = True) -> Planned:
     """A release as the home lab gets it in a profile."""
-    return platform(profile).planned(name)
+    return platform(profile, published).planned(name)
 
 
 def helm(*arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:

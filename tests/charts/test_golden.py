@@ -9,10 +9,21 @@ import yaml
 from harness import GOLDEN, PLATFORM_APIS, Chart, charts_with_a_release, planned, template_planned
 
 
+class Lines(yaml.SafeDumper):
+    """Writes texts of several lines as such, so that a difference shows the line that differs."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Lines.add_representer(str, _text)
+
+
 @pytest.mark.parametrize("chart", charts_with_a_release(), ids=lambda chart: chart.name)
 def test_the_manifests_are_the_golden_ones(chart: Chart, update_golden: bool) -> None:
     manifests = template_planned(planned(chart.name), apis=PLATFORM_APIS)
-    text = yaml.safe_dump_all(manifests, sort_keys=False, width=120, allow_unicode=True)
+    text = yaml.dump_all(manifests, Dumper=Lines, sort_keys=False, width=120, allow_unicode=True)
     path = GOLDEN / f"{chart.name}.yaml"
     if update_golden:
         path.write_text(text, encoding="utf-8")

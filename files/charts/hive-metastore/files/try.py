@@ -16,6 +16,6 @@ with socket.create_connection((os.environ["HOST"], int(os.environ["PORT"])), tim
         if not block:
             break
         answer += block
-if b"default" not in answer:
+if b"default" not in answer or answer[3] != 2:
     raise SystemExit(f"there is no database default in the answer: {answer!r}")
 print("the metastore knows the database default")

@@ -7,8 +7,8 @@ import urllib.request
 from pathlib import Path
 
 url = os.environ["URL"] + "/api/status"
-context = ssl.create_default_context(cafile="/etc/tls/ca.crt") if url.startswith("https:") else None
-token = Path("/etc/jupyterlab/secret/token").read_text().strip()
+context = ssl.create_default_context(cafile=os.environ["CA_FILE"]) if url.startswith("https:") else None
+token = Path(os.environ["TOKEN_FILE"]).read_text().strip()
 request = urllib.request.Request(url, headers={"Authorization": f"token {token}"})
 with urllib.request.urlopen(request, timeout=30, context=context) as answer:
     print(answer.read().decode())

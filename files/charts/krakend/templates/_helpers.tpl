@@ -19,7 +19,7 @@
   "alg" $jwt.algorithm
   "jwk_url" (required "jwt.jwkUrl: say where the keys are that tokens are signed with" $jwt.jwkUrl)
   "issuer" (required "jwt.issuer: say who signs the tokens" $jwt.issuer)
-  "audience" (required "jwt.audience: say for whom the tokens are" $jwt.audience)
+  "audience" (required "jwt.audience: say for whom the tokens are" ($jwt.audience | default nil))
   "cache" true
 ) -}}
 {{- end -}}

@@ -37,8 +37,9 @@ merge() {
     rm -f "$2.new"
 }
 
-# gives nifi_props_file and nifi_bootstrap_file
+# shellcheck source=/dev/null
 . "$scripts/common.sh"
+: "${nifi_props_file:?}" "${nifi_bootstrap_file:?}"
 
 for file in tls.crt tls.key ca.crt; do
     [ -s "$tls/$file" ] || fail "there is no certificate: $tls/$file is missing"
@@ -68,7 +69,7 @@ else
     esac
     # what the versions 2a, 2b and 2y of bcrypt call themselves is all their difference; NiFi writes 2b
     case "$hash" in
-        '$2a$'* | '$2b$'* | '$2y$'*) hash="\$2b\$${hash#????}" ;;
+        \$2[aby]\$*) hash="\$2b\$${hash#????}" ;;
         *) fail "password-bcrypt is no hash of bcrypt" ;;
     esac
     cat >"$NIFI_HOME/conf/login-identity-providers.xml" <<XML
