@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from promtool import promtool
 RULES = FOLDER / "platform-config/rules"
 TOPICS = tuple(sorted(path.stem for path in RULES.glob("*.yaml")))
 CASES = load(Path(__file__).parent / "observability/alerts.yaml")
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/alerts.md"
+TABLE = re.compile(r"(?<=<!-- alerts -->\n\n).*?(?=\n<!-- end -->)", re.DOTALL)
 
 every_topic = pytest.mark.parametrize("topic", TOPICS)
 
@@ -85,4 +89,48 @@ def test_names_of_alerts_are_unique() -> None:
 @every_topic
 def test_prometheus_takes_the_rules(topic: str) -> None:
     answer = promtool("check", "rules", "--lint=all", "--lint-fatal", RULES / f"{topic}.yaml")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """All alerts, for people."""
+    lines = ["| alert | severity | after | topic |", "| --- | --- | --- | --- |"]
+    for topic in TOPICS:
+        for alert in alerts(topic):
+            after = alert.get("for", "at once")
+            lines.append(f"| {alert['alert']} | {alert['labels']['severity']} | {after} | {topic} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_page_lists_all_alerts(update_golden: bool) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    if update_golden:
+        PAGE.write_text(TABLE.sub(lambda _: table(), text), encoding="utf-8")
+        return
+    found = TABLE.search(text)
+    assert found and found[0] == table(), "write it anew: pytest tests/charts/test_alerts.py --update-golden"
+
+
+def test_the_page_shows_how_alerts_are_sent() -> None:
+    """Receivers that routes name are there, and nothing secret is in the settings."""
+    (text,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    given: dict[str, Any] = {}
+    exec(compile(text, PAGE.name, "exec"), {}, given)
+    values = given["platform_releases"]["kube-prometheus-stack"]["values"]["alertmanager"]
+    config = values["config"]
+    named = {config["route"]["receiver"], *(route["receiver"] for route in config["route"]["routes"])}
+    assert named == {receiver["name"] for receiver in config["receivers"]}
+    mounted = {f"/etc/alertmanager/secrets/{name}/" for name in values["alertmanagerSpec"]["secrets"]}
+    files = re.findall(r'_file": "([^"]+)"', text)
+    assert len(files) == 2 and all(file.startswith(tuple(mounted)) for file in files)
+    assert "password" not in {key for key in config["global"] if not key.endswith("_file")}
+
+
+def test_the_page_shows_a_rule_that_prometheus_takes(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(yaml.safe_load(text)["spec"]), encoding="utf-8")
+    answer = promtool("check", "rules", tmp_path / "rules.yaml")
     assert answer.returncode == 0, answer.stdout + answer.stderr
