@@ -40,8 +40,8 @@ _RANKS = (
     "job",
     "crash",
     "oom",
-    "unschedulable",
     "volume",
+    "unschedulable",
     "unready",
     "helm",
 )
@@ -133,9 +133,10 @@ _SAYINGS = (
     ),
     _saying(
         "conflict",
-        r'conflict with "(?P<what>[^"]+)"[^:]*: ?(?P<where>[^\s]+)',
-        "{where} of one of its objects is owned by {what}, who changed it outside of Helm",
-        "get all --show-managed-fields -o yaml; undo that change, or leave the release to its other owner",
+        r'applying object (?:[^/\s]+/)?(?P<name>\S+) \S+, Kind=(?P<kind>\w+): [^"]*'
+        r'conflict with "(?P<what>[^"]+)"(?: using [^:]+)?: (?P<where>\S+)',
+        "{where} of {kind} {name} is owned by {what}, who changed it outside of Helm",
+        "get {kind} {name} --show-managed-fields -o yaml; undo that change, or leave the release to its other owner",
     ),
     _saying(
         "owner",
@@ -151,7 +152,7 @@ _SAYINGS = (
     ),
     _saying(
         "schema",
-        r"values don't meet the specifications of the schema.*?\n(?P<what>.+)",
+        r"values don't meet the specifications of the schema.*?\n- (?P<what>[^\n]+)",
         "its values are not what the chart's schema wants: {what}",
         "",
     ),
@@ -163,7 +164,13 @@ _SAYINGS = (
     ),
     _saying(
         "schema",
-        r"(?P<what>(template:|parse error at|error converting YAML)[^\n]+)",
+        r"Error: (?:UPGRADE FAILED: )?(?P<where>\S+/templates/\S+)\n\s*executing [^\n]*\n\s*(?P<what>[^\n]+)",
+        "the chart can't be rendered: {what} ({where})",
+        "",
+    ),
+    _saying(
+        "schema",
+        r"(?P<what>(parse error at|YAML parse error on|error converting YAML)[^\n]+)",
         "the chart can't be rendered: {what}",
         "",
     ),
@@ -232,7 +239,7 @@ def _of_helm(evidence: Evidence) -> Iterator[Cause]:
         if match is None or saying.kind in seen:
             continue
         seen.add(saying.kind)
-        words = {name: (value or "").strip(" .") for name, value in match.groupdict().items()}
+        words = {name: (value or "").strip().rstrip(".") for name, value in match.groupdict().items()}
         words["namespace"] = evidence.namespace
         command, _, remark = saying.next_command.partition(";")
         text = brief(saying.text.format_map(words))
@@ -243,7 +250,7 @@ def _next(evidence: Evidence, command: str, remark: str = "") -> str:
     """A kubectl command with what to do after it; of faults in values and charts, a look at the values."""
     if not command:
         return typed(evidence.host, evidence.namespace, f"get values {evidence.release}")
-    return evidence.kubectl(command) + (f";{remark}" if remark else "")
+    return evidence.kubectl(command) + (f"  #{remark}" if remark else "")
 
 
 def _not_ready_for_helm(evidence: Evidence) -> Iterator[Cause]:
