@@ -8,7 +8,6 @@ installed later takes them over again.
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import json
 import zlib
@@ -31,7 +30,7 @@ def keep_claims(record: str) -> tuple[str, list[str]]:
         release = json.loads(gzip.decompress(base64.b64decode(record, validate=True)))
         manifest = release["manifest"]
         parts = list(_parts(manifest))
-    except (binascii.Error, OSError, EOFError, zlib.error, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, OSError, EOFError, zlib.error, KeyError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"it is no record of a release: {error}") from error
     marked = [name for _, name in parts if name]
     if not marked:
