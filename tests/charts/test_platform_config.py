@@ -28,6 +28,7 @@ from unit.k3s_samples import cluster
 from piclusterops.catalogue import Profile, catalogue
 from piclusterops.networks import parse_range
 from piclusterops.platform import Platform, platform_of
+from piclusterops.vault import KV_MOUNT, LOGIN_MOUNT, ROLE, SERVICE_ACCOUNT, SERVICE_NAMESPACE
 
 CHART = Chart("platform-config")
 #: The releases that are made of the chart, and the kinds that each of them may install.
@@ -214,6 +215,14 @@ def test_external_secrets_reads_from_the_vault_there_is(profile: Profile) -> Non
     assert vault["caProvider"]["name"] == certificate["spec"]["secretName"]
     assert vault["caProvider"]["namespace"] == certificate["metadata"]["namespace"]
     assert vault["auth"]["kubernetes"]["serviceAccountRef"]["namespace"] == "external-secrets"
+
+
+@every_profile
+def test_the_store_uses_the_names_that_the_vault_is_set_up_with(profile: Profile) -> None:
+    vault = of_kind(manifests("platform-secret-store", profile), "ClusterSecretStore")["spec"]["provider"]["vault"]
+    login = vault["auth"]["kubernetes"]
+    assert (vault["path"], login["mountPath"], login["role"]) == (KV_MOUNT, LOGIN_MOUNT, ROLE)
+    assert login["serviceAccountRef"] == {"name": SERVICE_ACCOUNT, "namespace": SERVICE_NAMESPACE}
 
 
 def test_helm_does_not_wait_for_a_sealed_vault() -> None:
