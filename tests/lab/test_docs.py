@@ -39,6 +39,7 @@ RUN = (
     "picluster firewall test --env lab pi-master",
     "picluster plan --env lab",
     "picluster plan --env lab --json",
+    "pyinfra -y inventories/lab.py deploys/platform.py",
     "pyinfra -y --data platform_prune=true inventories/lab.py deploys/platform.py",
     "picluster lab status",
 )
@@ -51,6 +52,20 @@ RUN_ELSEWHERE = (
     "picluster lab up",
     "picluster lab down",
     "picluster secrets init --env lab",
+    "picluster secrets list --env lab",
+    "picluster secrets rotate nifi --env lab",
+    "picluster secrets rotate nifi password --env lab",
+    "picluster secrets set cloudflare-api api-token --env lab",
+    "picluster secrets set vault-unseal root-token",
+    "picluster secrets set vault-unseal unseal-key-2",
+    "picluster secrets show grafana-admin --env lab",
+    "picluster secrets show grafana-admin admin-password --env lab",
+    "picluster secrets show vault-unseal unseal-key-1 --env lab",
+    "picluster vault",
+    "picluster vault init --env lab",
+    "picluster vault status --env lab",
+    "picluster vault sync --env lab",
+    "picluster vault unseal --env lab",
     "sudo find /var/lib/piclusterops/armed -name rollback",
     "sudo rm /etc/ssh/sshd_config.d/00-piclusterops.conf",
     "sudo systemctl restart ssh",
@@ -59,6 +74,8 @@ RUN_ELSEWHERE = (
 )
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
+    "git restore inventories/lab.secrets.age",
+    "sudo k3s kubectl -n data-platform get secret nifi -o yaml",
     "sudo apt-get install linux-image-rpi-v8",
     "sudo systemctl enable --now dphys-swapfile",
     "sudo systemctl unmask dev-zram0.swap",

@@ -97,11 +97,12 @@ def plain(values: dict[str, dict[str, Any]]) -> dict[tuple[str, str], str]:
     return {(secret, key): value.get_secret_value() for secret, keys in values.items() for key, value in keys.items()}
 
 
-#: Behaves like `pass` at the verbs that are used; keeps what it was called with, and what `ps` saw meanwhile.
+#: Behaves like `pass` at the verbs that are used; where there is a file `seen`, it keeps there what it was called with,
+#: and what `ps` saw meanwhile.
 PASS = """#!/bin/sh
 set -eu
 root=${PASSWORD_STORE_DIR:?}
-{ echo "$@"; ps -eo args; tr '\\0' '\\n' < /proc/self/environ; } >> "$root/seen"
+if [ -e "$root/seen" ]; then { echo "$@"; ps -eo args; tr '\\0' '\\n' < /proc/self/environ; } >> "$root/seen"; fi
 case $1 in
 show)
     [ -e "$root/$2.gpg" ] || { echo "Error: $2 is not in the password store." >&2; exit 1; }

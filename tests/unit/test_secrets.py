@@ -24,12 +24,18 @@ from k3s_samples import cluster
 from pydantic import SecretStr
 from secret_samples import WHY, age_store, install_pass, made, one_key, plain, releases
 
+from piclusterops import secret_values
 from piclusterops.secret_providers import AgeFile, SecretsError, variable
 from piclusterops.secrets import SALT, Missing, Name, SecretStore, open_store, users
 
 Written = dict[Name, SecretStr]
 _NAMES = st.tuples(*[st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,8}[a-zA-Z0-9])?", fullmatch=True)] * 2)
 _VALUES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_values, "BCRYPT_COST", 4)
 
 
 @pytest.fixture(params=["age", "pass"])
@@ -255,7 +261,7 @@ def test_values_hide_themselves(store: SecretStore, caplog: pytest.LogCaptureFix
 
 
 def test_no_value_is_in_an_argument_or_the_environment_of_pass(password_store: Path) -> None:
-    seen = password_store / "seen"
+    (seen := password_store / "seen").touch()
     store = made(with_pass())
     canary = token_hex()
     store.set(releases(), "names", "api-token", SecretStr(canary))

@@ -44,9 +44,10 @@ def values(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     store = age_store(tmp_path_factory.mktemp("store"))
     store.provider.prepare()
     store.init(releases)
-    for missing in store.missing(releases):
-        store.set(releases, missing.secret, missing.key, SecretStr(f"given {missing.secret}/{missing.key}"))
-    return plain(store.values(releases))
+    store.put({entry[:2]: SecretStr(f"given {entry.secret}/{entry.key}") for entry in store.missing(releases)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("piclusterops.secret_values.BCRYPT_COST", 4)
+        return plain(store.values(releases))
 
 
 def test_every_secret_of_a_profile_can_be_made(values: dict[Name, str]) -> None:
