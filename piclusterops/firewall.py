@@ -88,7 +88,11 @@ def firewall_of(cluster: Cluster, settings: FirewallSettings | None = None) -> F
         servers=tuple(node.name for node in cluster.servers),
         controllers=(*settings.controllers, *(cluster.settings.controllers or ())),
         ssh_port=settings.ssh_port,
-        vips=(*pool_networks(cluster.settings.metallb_pool), *settings.service_addresses),
+        vips=(
+            *pool_networks(cluster.settings.metallb_pool),
+            *map(ip_network, cluster.settings.service_addresses.values()),
+            *settings.service_addresses,
+        ),
         cluster_networks=(
             cluster.settings.pod_cidr,
             cluster.settings.service_cidr,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address
 
 import pytest
+from k3s_samples import cluster
 
+from piclusterops.firewall import firewall_of
 from piclusterops.networks import parse_range
+from piclusterops.ruleset import compile_ruleset
 from piclusterops.settings import ClusterSettings
 
 
@@ -42,3 +46,12 @@ def test_addresses_of_published_services_are_not_given_to_others() -> None:
 
 def test_without_a_pool_there_is_nothing_to_give() -> None:
     assert _settings(service_addresses={"nifi": "192.168.0.201"}).free_pool == ()
+
+
+def test_the_firewall_knows_an_address_of_a_service_beyond_the_pool() -> None:
+    wanted = cluster(
+        metallb_pool="192.168.0.200-192.168.0.205", services_cidr="10.0.1.0/24", service_addresses={"nifi": "10.0.1.5"}
+    )
+    compiled = compile_ruleset(firewall_of(wanted), "master")
+    (vips,) = re.findall(r"set vips_v4 \{.*?elements = \{(.*?)\}", compiled, re.DOTALL)
+    assert "10.0.1.5" in vips
