@@ -359,6 +359,7 @@ def secret(
     type: str = "Opaque",
     restarts: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
+    kept: Sequence[str] = (),
     timeout_s: int = 300,
     server: str | None = None,
 ) -> Any:
@@ -371,16 +372,17 @@ def secret(
     + type: its type
     + restarts: workloads to restart after a change of it, `namespace/kind/name`; those that are there
     + labels: labels that its users look for
+    + kept: keys that data is encrypted with: another value than the cluster has is refused
     + timeout_s: how long a restart may take, in seconds
     + server: name of the host to do it on; on others nothing happens. None: on every host
 
-    The values travel on stdin and are shown nowhere. What is in the cluster is not read: an annotation with a salted
-    mark of the values, from which they can't be guessed in sensible time, tells whether they are up to date. A Secret
-    of that name that is not ours is left alone, and fails the host.
+    The values travel on stdin and are shown nowhere. What is in the cluster is not read, but for `kept`: an annotation
+    with a salted mark of the values, from which they can't be guessed in sensible time, tells whether they are up to
+    date. A Secret of that name that is not ours is left alone, and fails the host.
     """
     if _is_elsewhere(server):
         return
-    wanted = WantedSecret(secret, namespace, values, type, tuple(restarts), labels or {})
+    wanted = WantedSecret(secret, namespace, values, type, tuple(restarts), labels or {}, tuple(kept))
     yield from secret_commands(host, [wanted], timeout_s)
 
 

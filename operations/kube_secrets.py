@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import quote
@@ -46,6 +47,7 @@ class WantedSecret:
         type: its type.
         restarts: workloads to restart after a change of it: `namespace/kind/name`.
         labels: labels that its users look for, such as `cnpg.io/reload`.
+        kept: keys that data is encrypted with: a value that the cluster has is never replaced by another.
     """
 
     name: str
@@ -54,6 +56,7 @@ class WantedSecret:
     type: str = "Opaque"
     restarts: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -165,6 +168,12 @@ def _plain(value: str | SecretStr) -> str:
 
 
 def _put(state: State, host: Host, changes: Sequence[_Change], timeout_s: int, missed: Missed | None) -> bool:
+    for change in changes:
+        loss = _loss(host, change)
+        if loss:
+            others = [other for other in changes if other is not change]
+            told = _give_up(host, [change], loss, missed)
+            return told and (not others or _put(state, host, others, timeout_s, missed))
     restarting = [change for change in changes if change.wanted.restarts and not change.is_new]
     first = [change.manifest(finished=change not in restarting) for change in changes]
     reason = _apply(host, first, changes)
@@ -180,6 +189,36 @@ def _put(state: State, host: Host, changes: Sequence[_Change], timeout_s: int, m
     if workloads and not reason:
         reason = _apply(host, [change.manifest() for change in restarting], restarting)
     return _give_up(host, restarting, reason, missed) if reason else True
+
+
+def _loss(host: Host, change: _Change) -> str:
+    """What would be lost by a change, because the cluster encrypted it with the old value; empty for nothing."""
+    wanted = change.wanted
+    if change.is_new or not wanted.kept:
+        return ""
+    read = f"-n {quote(wanted.namespace)} get secret {quote(wanted.name)}"
+    ok, output = run_quietly(host, f"{KUBECTL} {read} -o json", privileges(host))
+    if not ok:
+        return f"Secret {wanted.namespace}/{wanted.name} can't be read: {output.stderr.strip()}"
+    live: dict[str, str] = json.loads(output.stdout).get("data") or {}
+    for key in wanted.kept:
+        new = base64.b64encode(change.values.get(key, "").encode()).decode()
+        if live.get(key) and live[key] != new:
+            return _about_loss(host, wanted, key)
+    return ""
+
+
+def _about_loss(host: Host, wanted: WantedSecret, key: str) -> str:
+    """What one does about a value that differs and must not."""
+    template = f"{{{{index .data {json.dumps(key)} | base64decode}}}}"
+    kubectl = f"sudo k3s kubectl -n {wanted.namespace}"
+    keep = f"{kubectl} get secret {wanted.name} -o go-template={quote(template)}"
+    return (
+        f"Secret {wanted.namespace}/{wanted.name} has another {key} than it should get, and what was encrypted with it "
+        "could not be read again: it is left alone\n"
+        f"next: ssh {host.name} {quote(keep)} | picluster secrets set {wanted.name} {key}\n"
+        f"or, only if that data may be lost: ssh {host.name} {kubectl} delete secret {wanted.name}, then run again"
+    )
 
 
 def _give_up(host: Host, changes: Sequence[_Change], reason: str, missed: Missed | None) -> bool:

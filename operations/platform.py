@@ -75,6 +75,7 @@ def wanted_secrets(releases: Sequence[Release], values: SecretValues) -> list[Wa
                     secret.type,
                     secret.restarts,
                     secret.labels,
+                    tuple(key for key, about in secret.keys.items() if not about.rotates and about.kind != "template"),
                 )
                 found.setdefault(wanted.key, wanted)
     return list(found.values())

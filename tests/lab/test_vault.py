@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -189,3 +190,42 @@ def test_keys_of_another_vault_fail_the_operation_with_the_reason(place: Place, 
     done = pyinfra("-y", "--json", lab=place.lab.name, deploy=str(file))
     assert done.returncode != 0 and "does not accept the unseal keys of the store" in done.output
     assert vault.sealed
+
+
+# -- keys that data is encrypted with ----------------------------------------------------------------------
+
+SECRET = """
+from pyinfra import host
+
+from piclusterops.operations import kube
+
+values = {values!r}
+kube.secret(name="Keep", secret="flows", namespace="default", values=lambda: values, kept=["sensitive-key"])
+"""
+
+
+def keep(place: Place, **values: str) -> Run:
+    """Run the operation that keeps a Secret with these values."""
+    file = place.folder / "keep.py"
+    file.write_text(SECRET.format(values={key.replace("_", "-"): value for key, value in values.items()}))
+    return pyinfra("-y", "--json", lab=place.lab.name, deploy=str(file))
+
+
+def live(place: Place, key: str) -> str:
+    return out(place.lab, SERVER, f"k3s kubectl get secret flows -o jsonpath='{{.data.{key}}}' | base64 -d")
+
+
+def test_a_new_value_of_what_encrypts_data_never_replaces_the_clusters(place: Place) -> None:
+    assert keep(place, password="1", sensitive_key="theirs").changes == {"Keep": [SERVER]}
+    refused = keep(place, password="2", sensitive_key="made anew")
+    assert (
+        refused.returncode != 0
+        and "Secret default/flows has another sensitive-key than it should get" in refused.output
+    )
+    assert (live(place, "password"), live(place, "sensitive-key")) == ("1", "theirs")
+    assert "theirs" not in refused.output and "made anew" not in refused.output
+    # The command that it names gives the old value, with which the rest may change.
+    command = re.search(rf"next: ssh {SERVER} '(.+)' \| picluster", refused.output.replace("'\"'\"'", "'"))
+    assert command and out(place.lab, SERVER, command[1].removeprefix("sudo ")) == "theirs"
+    assert keep(place, password="2", sensitive_key="theirs").changes == {"Keep": [SERVER]}
+    assert live(place, "password") == "2"
