@@ -75,7 +75,6 @@ RUN_ELSEWHERE = (
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
     "git restore inventories/lab.secrets.age",
-    "sudo k3s kubectl -n data-platform get secret nifi -o yaml",
     "sudo apt-get install linux-image-rpi-v8",
     "sudo systemctl enable --now dphys-swapfile",
     "sudo systemctl unmask dev-zram0.swap",
