@@ -16,6 +16,7 @@ from piclusterops.k3s_config import (
     DATA_DIR,
     REGISTRIES,
     SERVER_K10_TOKEN,
+    STORAGE_DIR,
     TOKEN,
     environment_path,
     registration_files,
@@ -36,7 +37,7 @@ TOOLS = ("kubectl", "crictl", "ctr")
 def query(cluster: Cluster, node: Node) -> Query:
     """Everything that deciding about K3s on a node needs, in one round trip."""
     paths = [BINARY, STAGED, *restart_files(cluster, node), *registration_files(node), environment_path(node)]
-    paths += [TOKEN, REGISTRIES]
+    paths += [TOKEN, REGISTRIES, STORAGE_DIR]
     if node.is_server:
         paths += [AGENT_TOKEN, SERVER_K10_TOKEN, AUDIT_LOG_DIR]
     if cluster.settings.airgap_images:

@@ -44,6 +44,7 @@ from piclusterops.k3s_config import (
     CONFIG_DIR,
     REGISTRIES,
     SERVER_K10_TOKEN,
+    STORAGE_DIR,
     TOKEN,
     environment_path,
     is_managed,
@@ -254,8 +255,9 @@ def _not_private(node: Node, snapshot: Snapshot) -> tuple[str, ...]:
     environment = snapshot.paths.get(environment_path(node))
     if environment is None or (environment.mode, environment.user) != ("600", "root"):
         wrong.append(environment_path(node))
-    if node.is_server and snapshot.paths.get(AUDIT_LOG_DIR) != PathState("directory", "700", "root", "root"):
-        wrong.append(AUDIT_LOG_DIR)
+    for folder in (*([AUDIT_LOG_DIR] if node.is_server else []), STORAGE_DIR):
+        if snapshot.paths.get(folder) != PathState("directory", "700", "root", "root"):
+            wrong.append(folder)
     return tuple(wrong)
 
 
@@ -441,7 +443,7 @@ def make_private(paths: Sequence[str]) -> str:
     lines = []
     for path in paths:
         name = quote(path)
-        create, mode = ("mkdir -p", "700") if path == AUDIT_LOG_DIR else ("touch", "600")
+        create, mode = ("mkdir -p", "700") if path in (AUDIT_LOG_DIR, STORAGE_DIR) else ("touch", "600")
         lines.append(f"{{ [ -e {name} ] || {create} {name}; }} && chown 0:0 {name} && chmod {mode} {name}")
     return " && ".join(lines)
 

@@ -30,6 +30,8 @@ AGENT_K10_TOKEN = f"{DATA_DIR}/server/agent-token"
 POD_SECURITY = f"{DATA_DIR}/server/psa.yaml"
 AUDIT_POLICY = f"{DATA_DIR}/server/audit.yaml"
 AUDIT_LOG_DIR = f"{DATA_DIR}/server/logs"
+#: Where volumes of the class local-path are, on every node.
+STORAGE_DIR = f"{DATA_DIR}/storage"
 KUBELET = f"{DATA_DIR}/agent/etc/kubelet.conf.d/50-piclusterops.conf"
 KUBECONFIG = f"{CONFIG_DIR}/k3s.yaml"
 

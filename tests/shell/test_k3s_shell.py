@@ -11,7 +11,7 @@ from hostshell import Host
 
 from piclusterops.facts.k3s import query
 from piclusterops.facts.snapshot import Query, parse, script
-from piclusterops.k3s_config import AGENT_K10_TOKEN, AGENT_TOKEN, AUDIT_LOG_DIR, SERVER_K10_TOKEN, TOKEN
+from piclusterops.k3s_config import AGENT_K10_TOKEN, AGENT_TOKEN, AUDIT_LOG_DIR, SERVER_K10_TOKEN, STORAGE_DIR, TOKEN
 from piclusterops.operations.k3s import install_upload, make_private, make_tokens, replace_binary
 from piclusterops.settings import Cluster, ClusterSettings, Node, NodeSettings
 
@@ -103,12 +103,17 @@ def test_private_paths_are_made_and_their_content_kept(host: Host) -> None:
     environment = host.write("/etc/systemd/system/k3s.service.env", "HTTPS_PROXY=x\n", 0o644)
     missing = host.path("/etc/systemd/system/k3s-agent.service.env")
     shell = make_private(
-        ("/etc/systemd/system/k3s.service.env", "/etc/systemd/system/k3s-agent.service.env", AUDIT_LOG_DIR)
+        (
+            "/etc/systemd/system/k3s.service.env",
+            "/etc/systemd/system/k3s-agent.service.env",
+            AUDIT_LOG_DIR,
+            STORAGE_DIR,
+        )
     )
     ok(host.run(shell))
     assert environment.read_text() == "HTTPS_PROXY=x\n" and missing.read_text() == ""
     assert {file.stat().st_mode & 0o777 for file in (environment, missing)} == {0o600}
-    assert host.path(AUDIT_LOG_DIR).stat().st_mode & 0o777 == 0o700
+    assert {host.path(folder).stat().st_mode & 0o777 for folder in (AUDIT_LOG_DIR, STORAGE_DIR)} == {0o700}
     assert host.path(AUDIT_LOG_DIR).parent.stat().st_mode & 0o777 == 0o755
 
 

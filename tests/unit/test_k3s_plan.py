@@ -20,6 +20,7 @@ from piclusterops.k3s_config import (
     REGISTRATION,
     REGISTRIES,
     SERVER_K10_TOKEN,
+    STORAGE_DIR,
     TOKEN,
     environment_path,
     registration_files,
@@ -47,6 +48,7 @@ def converged(of: Cluster, node: Node) -> Snapshot:
         BINARY: PathState("regular file", "755", "root", "root", SHA),
         TOKEN: PRIVATE,
         environment_path(node): PRIVATE,
+        STORAGE_DIR: PathState("directory", "700", "root", "root"),
     }
     here = {TOKEN: DIGESTS[TOKEN] if first else DIGESTS[token_sources(of, node)[TOKEN]]}
     if node.is_server:
@@ -131,6 +133,10 @@ CHANGES: dict[str, tuple[Change, dict[str, Any]]] = {
     "environment readable by others": (
         lambda s: s.paths.update({"/etc/systemd/system/k3s-agent.service.env": replace(PRIVATE, mode="644")}),
         {"private": ("/etc/systemd/system/k3s-agent.service.env",)},
+    ),
+    "volumes that others may look at": (
+        lambda s: s.paths.update({STORAGE_DIR: PathState("directory", "755", "root", "root")}),
+        {"private": (STORAGE_DIR,)},
     ),
     "a tool is missing": (lambda s: s.probes.update(tools=["crictl"]), {"tools": ("crictl",)}),
     "our registries are no longer wanted": (
