@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -38,13 +39,19 @@ def _unpacked(target: Path) -> Path | str:
         return "promtool is not in the PATH, and this is no Debian to take it from: install Prometheus"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as scratch:
         folder = Path(scratch)
-        done = subprocess.run(
-            ["apt-get", "download", "prometheus"], cwd=folder, capture_output=True, text=True, check=False
-        )
+        done = _apt("download", folder)
+        if done.returncode:  # a fresh system has no lists of packages
+            _apt("update", folder)
+            done = _apt("download", folder)
         packages = list(folder.glob("*.deb"))
         if done.returncode or len(packages) != 1:
             said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-            return f"promtool is not in the PATH, and apt-get download prometheus says {said!r}: try apt-get update"
+            return f"promtool is not in the PATH, and apt-get download prometheus says {said!r}"
         subprocess.run(["dpkg", "-x", packages[0], folder / "root"], check=True, capture_output=True)
         (folder / "root").rename(target)
     return target / "usr/bin/promtool"
+
+
+def _apt(verb: Literal["download", "update"], folder: Path) -> subprocess.CompletedProcess[str]:
+    command = ["apt-get", "-q", verb, *(["prometheus"] if verb == "download" else [])]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
