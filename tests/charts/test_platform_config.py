@@ -399,6 +399,7 @@ def test_dashboards_are_where_grafana_looks() -> None:
     sidecar = planned("grafana").values["sidecar"]["dashboards"]
     for one in (one for one in manifests("platform-config") if one["kind"] == "ConfigMap"):
         assert one["metadata"]["labels"][sidecar["label"]] == sidecar["labelValue"]
+        assert one["metadata"]["annotations"][sidecar["folderAnnotation"]] == "Platform"
         assert len(one["data"]) == 1
     # the profile without Grafana has nobody to show them to
     assert names(manifests("platform-config", "clean"), "ConfigMap") == set()
