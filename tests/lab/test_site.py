@@ -250,18 +250,27 @@ def test_the_kubeconfig_works_from_the_controller_under_its_own_context(site: La
     assert asked.stdout.splitlines() == [str(sorted(NODES)), "mine"], asked.stderr
 
 
+def reboot(lab: Lab, host: str) -> None:
+    """Returns when the host answers again, and K3s may still be starting."""
+    boot = out(lab, host, "cat /proc/sys/kernel/random/boot_id")
+    lab.ssh(host, ["sudo", "systemctl", "reboot"])
+    until(lambda: lab.exec(host, ["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip() not in ("", boot))
+    lab.wait_ssh([host])
+
+
 def test_a_host_that_reboots_comes_back_and_needs_nothing(site: Lab) -> None:
     for host in ("pi-worker-2", "pi-master"):
-        boot = out(site, host, "cat /proc/sys/kernel/random/boot_id")
-        site.ssh(host, ["sudo", "systemctl", "reboot"])
-        until(
-            lambda host=host, boot=boot: (
-                site.exec(host, ["cat", "/proc/sys/kernel/random/boot_id"]).stdout.strip() not in ("", boot)
-            )
-        )
-        site.wait_ssh([host])
+        reboot(site, host)
     until(lambda: all_ready(site))
     assert run(site).changes == {}
+
+
+def test_a_run_right_after_a_boot_waits_for_k3s_and_starts_it_no_second_time(site: Lab) -> None:
+    reboot(site, "pi-master")
+    result = run(site)
+    assert (result.returncode, result.changes) == (0, {}), result.output[-5000:]
+    assert "k3s is starting: waiting for it" in result.output
+    assert out(site, "pi-master", "journalctl -b -u k3s -o cat | grep -c '^Starting '") == "1"
 
 
 def test_a_host_out_of_reach_stops_the_run_before_any_change(site: Lab) -> None:
