@@ -175,6 +175,17 @@ def rotate(env: str, secret: str, key: str | None, even_if_data_is_lost: bool) -
         if key is None and kept:
             click.echo(f"As it was, for what it encrypted would be lost: {_names(kept)}")
         _say_who_gets_it(opened, names)
+        if key and not wanted[secret, key].rotates:
+            click.echo(_how_it_is_lost(opened, secret))
+
+
+def _how_it_is_lost(opened: _Secrets, secret: str) -> str:
+    """What more it takes until a key that encrypts data is replaced: a deployment never does it."""
+    namespace = next(r.namespace for r in opened.releases for one in r.secrets if one.name == secret)
+    return (
+        "The cluster keeps the old one, and its data, until you delete the Secret, on the first server: "
+        f"sudo k3s kubectl -n {namespace} delete secret {secret}"
+    )
 
 
 def _say_who_gets_it(opened: _Secrets, names: list[Name]) -> None:
@@ -237,7 +248,7 @@ def _manifests(releases: tuple[Release, ...], values: dict[str, dict[str, Secret
                 yield {
                     "apiVersion": "v1",
                     "kind": "Secret",
-                    "metadata": {"name": secret.name, "namespace": namespace},
+                    "metadata": {"name": secret.name, "namespace": namespace, "labels": dict(secret.labels)},
                     "type": secret.type,
                     "stringData": {key: value.get_secret_value() for key, value in values[secret.name].items()},
                 }

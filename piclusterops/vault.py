@@ -244,10 +244,11 @@ class Vault:
         """
         return self._seal_of(self._send(Request("GET", "sys/seal-status")))
 
-    def initialise(self, shares: int, threshold: int) -> bool:
+    def initialise(self, shares: int, threshold: int, replace_keys: bool = False) -> bool:
         """Make its keys, and keep them in the store; returns whether it was done, or had been before.
 
-        A vault that is initialised stays as it is.
+        A vault that is initialised stays as it is. Keys of another one in the store are needed to read its backups:
+        they are replaced with `replace_keys` only.
 
         Raises:
             VaultError: it can't be, or the store can't keep its keys; then it is not initialised, or the text says so.
@@ -259,6 +260,12 @@ class Vault:
             raise VaultError(
                 f"{self.name} would get keys that must be kept, and {self._store.provider.title} can't be written.\n"
                 "Next: choose another secrets_provider: age or pass"
+            )
+        if not replace_keys and (self.unseal_keys() or self._store.get([(UNSEAL, "root-token")])):
+            raise VaultError(
+                f"{self.name} is not initialised, and the store has the keys of a vault: its volume is a new one.\n"
+                "Next: restore the volume from a backup; or, only if nothing of the old vault is needed: "
+                f"picluster vault init{self._store.option} --replace-keys"
             )
         # Kept first, so that a store that can't be written is known before there is something to lose.
         self._store.put({(UNSEAL, "shares"): SecretStr(str(shares)), (UNSEAL, "threshold"): SecretStr(str(threshold))})

@@ -98,7 +98,10 @@ def status(env: str) -> None:
 @click.option(
     "--threshold", type=click.IntRange(1, MOST_SHARES), default=3, show_default=True, help="How many unseal it."
 )
-def init(env: str, shares: int, threshold: int) -> None:
+@click.option(
+    "--replace-keys", is_flag=True, help="Though the store has keys of another vault, whose backups need them."
+)
+def init(env: str, shares: int, threshold: int, replace_keys: bool) -> None:
     """Make the vault usable: initialised, unsealed, set up for External Secrets. What is done already is left alone.
 
     Its keys and root token go into the store of secrets, and nowhere else.
@@ -110,7 +113,7 @@ def init(env: str, shares: int, threshold: int) -> None:
         if not opened.vault.seal().initialised:
             for line in opened.store.provider.prepare():
                 click.echo(line)
-        if opened.vault.initialise(shares, threshold):
+        if opened.vault.initialise(shares, threshold, replace_keys):
             click.echo(f"{name} is initialised; its keys and root token are in {opened.store.provider.title}.")
             click.echo("Without them it can't be unsealed after a restart: commit or copy what holds them.")
         else:

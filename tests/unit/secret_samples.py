@@ -38,6 +38,7 @@ SECRETS: dict[str, list[dict[str, Any]]] = {
                 },
             },
             "namespaces": ["dmz"],
+            "labels": {"a/b": "c"},
             "rotation": "kept by its server: change it there too",
         }
     ],

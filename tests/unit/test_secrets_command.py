@@ -176,7 +176,8 @@ def test_rotate_loses_data_only_when_that_is_spelled_out(started: Path) -> None:
     before = exported()
     assert "--even-if-data-is-lost" in fails("rotate", "flows", "sensitive-key")
     assert exported() == before
-    run("rotate", "flows", "sensitive-key", "--even-if-data-is-lost")
+    printed = run("rotate", "flows", "sensitive-key", "--even-if-data-is-lost")
+    assert printed.endswith("on the first server: sudo k3s kubectl -n data-platform delete secret flows\n")
     assert exported()["flows/sensitive-key"] != before["flows/sensitive-key"]
 
 
@@ -211,7 +212,7 @@ def test_an_export_for_kubernetes_has_a_secret_in_each_namespace(started: Path) 
         ("dmz", "queries"),
     ]
     assert found[0]["stringData"]["password"] == reveal("flows", "password") and found[0]["type"] == "Opaque"
-    assert found[2]["stringData"] == found[3]["stringData"]
+    assert found[2]["stringData"] == found[3]["stringData"] and found[2]["metadata"]["labels"] == {"a/b": "c"}
 
 
 def test_an_export_for_kubernetes_is_complete_or_none(started: Path) -> None:

@@ -84,6 +84,16 @@ def test_what_is_initialised_is_left_alone(server: FakeVault, store: SecretStore
     assert kept(store) == before and server.log == ["POST sys/init"]
 
 
+def test_keys_that_backups_of_another_vault_need_are_not_replaced(store: SecretStore, vault: Vault) -> None:
+    vault.initialise(5, 3)
+    before = kept(store)
+    anew = Vault(FakeVault().send, store, "v")
+    said = message(lambda: anew.initialise(5, 3))
+    assert "its volume is a new one.\nNext: restore the volume" in said and said.endswith("--env prod --replace-keys")
+    assert kept(store) == before
+    assert anew.initialise(5, 3, replace_keys=True) and anew.unseal() and kept(store) != before
+
+
 def test_a_vault_that_unseals_itself_gets_recovery_keys(store: SecretStore) -> None:
     server = FakeVault("static")
     vault = Vault(server.send, store, "vault/openbao-0")
