@@ -936,9 +936,9 @@ def firewall(draft: Draft) -> Iterator[Fault]:
     """The firewall names what exists, does not cut the cluster in pieces, and lets those in who run it."""
     if not draft.settings.firewall.enabled or draft.unusable or any(node.unusable for node in draft.nodes):
         return
-    # its defaults come from the rest, which must be sound first; the platform's rules are in a module of their own
-    others = [other for other in RULES.values() if other is not firewall and other.__module__ == __name__]
-    if any(fault for other in others for fault in other(draft)):
+    # its defaults come from the rest, which must be sound first; of the platform these are the fixed addresses only
+    others = [other for other in RULES.values() if other.__module__ == __name__ or other.__name__ == "service_address"]
+    if any(fault for other in others if other is not firewall for fault in other(draft)):
         return
     nodes = tuple(Node(name=node.name, role=node.roles[0], settings=node.settings) for node in draft.nodes)
     try:
