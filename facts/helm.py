@@ -27,7 +27,8 @@ def _items(row: str) -> str:
 
 # Silent where there is no API server, and always with status 0: a failing fact would fail the host. Rows of a table
 # come without the content of the Secrets. Only the content of releases that others made is looked at, for their
-# chart, and stays on the host: it is JSON in gzip in base64 (Helm's) in base64 (the API's).
+# chart, and stays on the host: it is JSON in gzip in base64 (Helm's) in base64 (the API's). What kubectl remembers of
+# the API's kinds is left aside for Flux: it may not know that Flux has come.
 _SCRIPT = f"""if [ -x {BINARY} ] && [ -s {KUBECONFIG} ]; then
 k() {{ out=$({BINARY} kubectl --request-timeout=20s get "$@" 2>&1) || \
 {{ printf '{FAULT_MARK}%s\\n' "$(printf %s "$out" | tr '\\n' ' ' | cut -c1-500)"; return 1; }}; }}
@@ -45,7 +46,9 @@ chart=${{head#*'"name":"'}}; version=${{head#*'"version":"'}}
 [ -z "$head" ] || printf '%s %s %s %s\\n' "$namespace" "$name" "${{chart%%'"'*}}" "${{version%%'"'*}}"; done
 fi
 echo '{FLUX_MARK}'
-if k helmreleases.helm.toolkit.fluxcd.io -A {_items(_FLUX_ROW)}; then printf '%s\\n' "$out"; fi
+if k --raw /apis/helm.toolkit.fluxcd.io; then
+c=$(mktemp -d) && k helmreleases.helm.toolkit.fluxcd.io -A --cache-dir="$c" {_items(_FLUX_ROW)} && printf '%s\\n' "$out"
+rm -rf "$c"; fi
 fi; fi"""
 
 

@@ -153,13 +153,13 @@ def _asked(command: str, stdin: str = "") -> tuple[int | None, str, str]:
 
     Nothing of it is printed, as objects may be secret.
     """
-    script = (
-        f"if [ -x {BINARY} ] && [ -s {KUBECONFIG} ]; then {command}; echo \"{_STATUS}$?\"; else echo '{_NO_API}'; fi"
-    )
+    # The answer may lack its last line break.
+    status_line = f"printf '\\n{_STATUS}%s\\n' \"$?\""
+    script = f"if [ -x {BINARY} ] && [ -s {KUBECONFIG} ]; then {command}; {status_line}; else echo '{_NO_API}'; fi"
     _, output = run_quietly(host, script, privileges(host), stdin=stdin)
     *lines, last = output.stdout_lines or [""]
     status = int(last.removeprefix(_STATUS)) if last.startswith(_STATUS) else None
-    return status, "\n".join(lines), output.stderr.strip()
+    return status, "\n".join(lines).rstrip(), output.stderr.strip()
 
 
 def _no_api() -> Any:

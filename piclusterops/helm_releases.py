@@ -28,7 +28,8 @@ FAULT_MARK = "@@fault "
 
 _STORAGE_TYPE = "helm.sh/release.v1"
 _CHART = re.compile(r"(?P<name>.+?)-(?P<version>v?\d+\.\d+\.\d+.*)")
-_NO_SUCH_RESOURCE = "doesn't have a resource type"
+#: What is said of an API group that is not there: a cluster without Flux.
+_NO_SUCH_GROUP = "(NotFound)"
 _LONGEST_LABEL = 63
 
 #: Namespace and name of a release.
@@ -140,7 +141,7 @@ def parse(output: Sequence[str]) -> HelmState:
     lines: list[str] | None = None
     for line in output:
         if line.startswith(FAULT_MARK):
-            if _NO_SUCH_RESOURCE in line:
+            if lines is sections[FLUX_MARK] and _NO_SUCH_GROUP in line:
                 continue
             return HelmState(fault=line.removeprefix(FAULT_MARK).strip() or "no answer")
         if line in sections:

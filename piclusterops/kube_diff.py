@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _NOISE = ("generation: ", "resourceVersion: ")
+#: Lines of the API's record of who owns which field; newer kubectls leave it out themselves.
+_RECORD = re.compile(r'\s*(f:\S|k:\{|v:"|\.: \{\})')
 
 
 def shown(lines: Sequence[str]) -> list[str]:
@@ -14,10 +17,25 @@ def shown(lines: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name, body in _objects(lines):
-        changes = [line for line in body if line[:1] in "+-" and not line[1:].strip().startswith(_NOISE)]
-        if changes:
-            found += [name, *(f"  {line}" for line in body if not line[1:].strip().startswith(_NOISE))]
+        kept = [line for line in _without_record(body) if not line[1:].strip().startswith(_NOISE)]
+        if any(line[:1] in "+-" for line in kept):
+            found += [name, *(f"  {line}" for line in kept)]
     return found
+
+
+def _without_record(body: Sequence[str]) -> list[str]:
+    """The lines but for `managedFields`, whose beginning may not be among them."""
+    kept: list[str] = []
+    inside = False
+    for line in body:
+        text = line[1:]
+        if text.startswith("  managedFields:"):
+            inside = True
+        elif inside and not text.startswith(("  - ", "    ")):
+            inside = False
+        if not inside and not _RECORD.match(text):
+            kept.append(line)
+    return kept
 
 
 def _objects(lines: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -183,8 +183,8 @@ def test_the_chart_of_others_is_read_on_the_host(server: Server) -> None:
         'case "$*" in\n'
         f'*--show-labels*) echo "kube-system sh.helm.release.v1.traefik.v1 helm.sh/release.v1 1 9d {labels}";;\n'
         f'*"!piclusterops.io/chart"*) echo "kube-system sh.helm.release.v1.traefik.v1 {blob}";;\n'
-        "*helmreleases*) echo 'error: the server does not have that' >&2; "
-        'echo "error: the server doesn\'t have a resource type" >&2; exit 1;;\nesac'
+        "*--raw*) echo 'Error from server (NotFound): the server could not find the requested resource' >&2; "
+        "exit 1;;\nesac"
     )
     output = ok(server.run(helm_fact.HelmReleases().command()))
     assert "s3cret" not in output
@@ -192,6 +192,15 @@ def test_the_chart_of_others_is_read_on_the_host(server: Server) -> None:
     release = state.release("kube-system", "traefik")
     assert release and (release.chart, release.version) == ("traefik", "37.1.1+up37.1.0")
     assert not state.fault
+
+
+def test_flux_is_asked_without_what_kubectl_remembers(server: Server) -> None:
+    server.kubectl('case "$*" in *helmreleases*) [ -d "${4#--cache-dir=}" ] && echo "flux-system|web|||demo|";; esac')
+    state = helm_releases.parse(ok(server.run(helm_fact.HelmReleases().command())).splitlines())
+    assert state.flux_owner("demo", "demo-web") == "flux-system/web"
+    (call,) = [call for call in server.called("k3s") if "--cache-dir" in call]
+    folder = Path(call.partition("--cache-dir=")[2].split(" ")[0])
+    assert not folder.exists(), "it was left behind"
 
 
 def test_releases_of_ours_are_not_opened(server: Server) -> None:

@@ -85,9 +85,14 @@ def test_a_suspended_flux_release_is_in_charge_of_nothing() -> None:
 
 
 def test_a_cluster_without_flux_is_no_fault() -> None:
-    fault = '@@fault error: the server doesn\'t have a resource type "helmreleases" '
+    fault = "@@fault Error from server (NotFound): the server could not find the requested resource"
     state = parse(["@@releases", row("trino", 1, "deployed"), "@@charts", "@@flux", fault])
     assert state.fault == "" and len(state.releases) == 1
+
+
+def test_a_flux_that_can_not_be_asked_is_a_fault() -> None:
+    fault = '@@fault error: the server doesn\'t have a resource type "helmreleases"'
+    assert parse(["@@releases", row("trino", 1, "deployed"), "@@charts", "@@flux", fault]).fault
 
 
 def test_an_api_that_does_not_answer_is_a_fault_and_nothing_is_known() -> None:

@@ -49,6 +49,30 @@ def test_bookkeeping_of_the_api_is_no_difference() -> None:
     assert shown(lines) == []
 
 
+RECORD = """\
+diff -u -N /tmp/LIVE-1/v1.Namespace..painted /tmp/MERGED-2/v1.Namespace..painted
+ kind: Namespace
+ metadata:
++  managedFields:
++  - apiVersion: v1
++    fieldsType: FieldsV1
++    fieldsV1:
++      f:status:
++        f:phase: {}
++    manager: before-first-apply
+   name: painted
+diff -u -N /tmp/LIVE-1/v1.ConfigMap.painted.c /tmp/MERGED-2/v1.ConfigMap.painted.c
+@@ -9,3 +9,3 @@
+       f:data:
+-        f:colour: {}
++        f:shade: {}
+"""
+
+
+def test_the_record_of_who_owns_which_field_is_no_difference() -> None:
+    assert shown(RECORD.splitlines()) == []
+
+
 def test_secrets_and_namespaces_with_what_we_left_on_them() -> None:
     objects = parse(["@@namespaces", "a|Active", "@@secrets", "a|s|Opaque|m", "a|t|kubernetes.io/tls|"])
     assert objects.namespaces == {"a": "Active"}
