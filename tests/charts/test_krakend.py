@@ -122,7 +122,7 @@ def test_https_is_probed_and_mounted_everywhere() -> None:
 
 def test_helm_test_is_krakends_own_check() -> None:
     test = next(pod for pod in pods(template(CHART)) if is_test(pod.owner))
-    assert test.containers[0]["args"] == ["check", "-t", "-c", "/etc/krakend/krakend.json"]
+    assert test.containers[0]["args"] == ["check", "-t", "-n", "-c", "/etc/krakend/krakend.json"]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

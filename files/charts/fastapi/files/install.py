@@ -49,7 +49,7 @@ def _name(requirements: Path) -> str:
 
 def _pip(environment: Path, requirements: Path) -> None:
     command = [str(environment / "bin/python"), "-m", "pip", "install", "--no-cache-dir", "--require-hashes"]
-    command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-compile", "--requirement"]
+    command += ["--only-binary", ":all:", "--disable-pip-version-check", "--requirement"]
     subprocess.run([*command, str(requirements)], check=True)
 
 
