@@ -21,14 +21,14 @@ from piclusterops import helm_artefacts, lock
 from piclusterops import helm_commands as shell
 from piclusterops.artefacts import ArtefactError
 from piclusterops.facts.snapshot import Query, Snapshot, snapshot_of
-from piclusterops.helm_charts import Archive, Chart, archive_of
+from piclusterops.helm_charts import Archive, Chart, archive_of, own_chart
 from piclusterops.helm_commands import HELM
 from piclusterops.operations.helm_release import Wanted, absent_commands, release_commands
 from piclusterops.operations.managed import Commands, refuse, set_stamp, unknown_state
 from piclusterops.operations.quiet import fail, privileges, run_quietly
 from piclusterops.operations.upload import install, uploaded
 
-__all__ = ["Chart", "absent", "chart", "charts", "installed", "query_for", "release", "repository"]
+__all__ = ["Chart", "absent", "chart", "charts", "installed", "own_chart", "query_for", "release", "repository"]
 
 #: Under this name a host remembers the digests of Helm's archive and of the program from it.
 _STAMP = "helm"

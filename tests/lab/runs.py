@@ -89,14 +89,15 @@ def pyinfra(
     deploy: str = "deploys/site.py",
     env: dict[str, str] | None = None,
     timeout: float = 600,
+    cwd: Path = REPOSITORY,
 ) -> Run:
-    """Run ``pyinfra ARGS INVENTORY DEPLOY`` from the checkout against the lab of that name."""
+    """Run ``pyinfra ARGS INVENTORY DEPLOY`` in a folder, the checkout's, against the lab of that name."""
     state = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"trips-{os.getpid()}.json"
     state.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).with_name("trace.py")), str(state), *args, inventory, deploy]
     done = subprocess.run(
         command,
-        cwd=REPOSITORY,
+        cwd=cwd,
         env={**os.environ, "PICLUSTEROPS_LAB": lab, **(env or {})},
         text=True,
         capture_output=True,

@@ -45,6 +45,8 @@ RUN = (
 )
 #: Run by these tests themselves, or by being these tests.
 RUN_ELSEWHERE = (
+    "pyinfra --dry inventories/lab.py greeter.py",
+    "pyinfra -y inventories/lab.py greeter.py",
     "make demo",
     "make demo-down",
     "make check",

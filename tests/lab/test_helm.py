@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -618,3 +619,37 @@ def test_a_repository_is_known_and_forgotten(cluster: Cluster) -> None:
     for operation in (there, gone):
         assert cluster.converge(operation).changes == {"Repository": [SERVER]}
         assert cluster.converge(operation).changes == {}
+
+
+# -- the page that shows all this ----------------------------------------------------------------------------
+
+
+def test_the_example_of_the_how_to(cluster: Cluster, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/how-to/use-the-helm-operations.md").read_text()
+    blocks = re.findall(r"^```\w+\n# (\S+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert {name for name, _ in blocks} == {
+        "charts/greeter/Chart.yaml",
+        "charts/greeter/templates/deployment.yaml",
+        "greeter.py",
+    }
+    for name, text in blocks:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def typed(*options: str, password: str = PASSWORD) -> Run:
+        inventory = str(REPOSITORY / "inventories/lab.py")
+        environment = {"GREETER_PASSWORD": password}
+        return pyinfra(
+            *options, inventory=inventory, deploy="greeter.py", lab=cluster.lab.name, env=environment, cwd=tmp_path
+        )
+
+    dry = typed("--dry")
+    assert dry.returncode == 0, dry.output
+    first = typed("-y", "--json")
+    assert first.returncode == 0, first.output
+    assert cluster.status("greeter", "greetings") == (1, "deployed")
+    again = typed("-y", "--json")
+    assert again.returncode == 0 and again.changes == {}, again.output
+    changed = typed("-y", "--json", password=SECOND)
+    assert changed.changes == {"Keep the password": [SERVER]}
+    assert PASSWORD not in first.output and SECOND not in changed.output
