@@ -50,6 +50,7 @@ RUN_ELSEWHERE = (
     "make demo",
     "make demo-down",
     "make check",
+    "make test-charts",
     "make test",
     "picluster lab up",
     "picluster lab down",
