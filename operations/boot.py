@@ -21,6 +21,7 @@ from piclusterops.facts.boot import BootFile, ConfigFault, Difference
 from piclusterops.facts.snapshot import STAMP_DIR, Query, Snapshot, snapshot_of
 from piclusterops.facts.text import decoded, first_line
 from piclusterops.operations.managed import Commands, ManagedFile, refuse, set_stamp, unknown_state, write_file
+from piclusterops.operations.quiet import privileges, run_quietly
 from piclusterops.operations.reboot import REBOOT, RebootError, snapshot_after_boot, wait_for_new_boot
 from piclusterops.operations.system import replace_file
 from piclusterops.session import ssh_command
@@ -342,12 +343,11 @@ def running_state(node: str, targets: Mapping[str, BootTarget], timeout_s: int, 
         return
     target = targets[node]
     lacks = boot.differences(snapshot, target)
-    if not lacks and boot.REBOOT_STAMP in snapshot.stamps:
-        # of a run that was killed while the node was down
-        yield _FORGET_REBOOT
-        return
     if not lacks:
         host.noop("what it should boot with is in force")
+        if boot.REBOOT_STAMP in snapshot.stamps and host.state.is_executing:
+            # The note of a run that ended while the node was down. No more than a note: it is not told as a change.
+            run_quietly(host, _FORGET_REBOOT, privileges(host))
         return
     fault = _hopeless(host, snapshot, target, lacks)
     if fault:

@@ -178,6 +178,8 @@ def test_a_reboot_that_does_not_help_ends_the_run_and_is_not_repeated(boot_lab: 
     resumed = run(boot_lab, deploy, "-y", "--json")
     assert resumed.returncode == 0, resumed.output
     assert resumed.changes == {"Boot | Reboot pi-worker-1 if its running state differs": [WORKER]}
+    # what would forbid a later reboot for the same reason
+    assert out(boot_lab, MASTER, "ls /var/lib/piclusterops/stamps") == ""
 
 
 def test_16_kib_takes_back_only_what_is_ours(boot_lab: Lab, deploy: Path) -> None:
