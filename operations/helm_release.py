@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
+import gevent
 import yaml
 from paramiko import SSHException
 from pyinfra.api import FunctionCommand
@@ -48,6 +51,7 @@ from piclusterops.value_digest import canonical, digest_of, is_mark_of, mark_of
 
 #: How long a rollback waits for the old revision to be ready again, in seconds, at most.
 _ROLLBACK_S = 300
+_SAY_EVERY_S = 30.0
 
 
 Report = Callable[[Outcome], None]
@@ -230,7 +234,8 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
         force_conflicts=_may_force(wanted, current),
     )
     try:
-        ok, output = run_quietly(host, command, privileges(host), stdin=canonical(wanted.all_values))
+        with _patience(host, wanted):
+            ok, output = run_quietly(host, command, privileges(host), stdin=canonical(wanted.all_values))
     except (OSError, EOFError, SSHException) as error:
         reason = f"the connection broke off while Helm was at work: {error}; the next run waits for it"
         return _failed(host, wanted, kind, reason, report)
@@ -244,6 +249,23 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
         return _failed(host, wanted, kind, _explain_unready(host, wanted, unready), report)
     report(Outcome(wanted.release, kind, f"{wanted.chart.name} {wanted.chart.version}"))
     return True
+
+
+@contextmanager
+def _patience(host: Host, wanted: Wanted) -> Iterator[None]:
+    """Say now and then that Helm is still at work."""
+
+    def say() -> None:
+        started = time.monotonic()
+        while True:
+            gevent.sleep(_SAY_EVERY_S)
+            host.log(f"{wanted.release}: waiting for {time.monotonic() - started:.0f} s of {wanted.timeout_s} s")
+
+    saying = gevent.spawn(say)
+    try:
+        yield
+    finally:
+        saying.kill()
 
 
 def _unready(host: Host, wanted: Wanted) -> str | None:
