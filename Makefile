@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-down check test test-charts test-lab test-netns docs benchmark clean
+.PHONY: help demo demo-down check test test-charts test-lab test-long test-netns docs benchmark clean
 
 help:  ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,7 +64,10 @@ test-netns: $(READY)  ## The firewall by real connections in network namespaces 
 	$(BIN)/pytest -q -m netns tests/shell
 
 test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
-	$(BIN)/pytest tests/lab -v --durations=15
+	$(BIN)/pytest tests/lab -m 'not long' -v --durations=15
+
+test-long: $(READY)  ## What takes longest, such as kills all over a run: before a release (needs root)
+	$(BIN)/pytest tests/lab -m long -v --durations=15
 
 docs: $(READY)  ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m piclusterops.settings_reference > docs/reference/settings.md
