@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from .api import MERGE, Api, Json
+from .kubelet import stamp
 
 SERVICES = "/api/v1/services"
 POOLS = "/apis/metallb.io/v1beta1/ipaddresspools"
@@ -94,6 +95,9 @@ class Balancer:
             "reason": "AllocationFailed",
             "message": f'Failed to allocate IP for "{meta["namespace"]}/{meta["name"]}": {why}',
             "source": {"component": "metallb-controller"},
+            "firstTimestamp": stamp(),
+            "lastTimestamp": stamp(),
+            "count": 1,
         }
         api.call("POST", f"/api/v1/namespaces/{meta['namespace']}/events", body)
 

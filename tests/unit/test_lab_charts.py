@@ -108,6 +108,16 @@ def test_a_changed_value_changes_the_pods(tmp_path: Path) -> None:
     assert stamps({"a": 1}) == stamps({"a": 1}) != stamps({"a": 2})
 
 
+def test_deployments_are_replaced_as_the_values_say(tmp_path: Path) -> None:
+    one = release(health=["Deployment/store"], volumes=[])
+    for values, strategy in (
+        ({}, None),
+        ({"server": {"deployment": {"strategy": {"type": "Recreate"}}}}, {"type": "Recreate"}),
+        ({"deploymentUpdate": {"type": "RollingUpdate"}}, None),
+    ):
+        assert rendered(tmp_path, one, values)["Deployment/store"]["spec"].get("strategy") == strategy
+
+
 @pytest.mark.parametrize("image", ["fail.invalid/crashloopbackoff", "no-such-image.invalid/store:1"])
 def test_a_failing_image_anywhere_in_the_values_is_the_one_of_the_pods(tmp_path: Path, image: str) -> None:
     made = rendered(tmp_path, release(), {"main": {"image": {"repository": image}}})

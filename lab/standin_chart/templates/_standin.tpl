@@ -18,6 +18,19 @@
 {{- first (append (compact $found) "") -}}
 {{- end }}
 
+{{/* Says so when the values want any Deployment to end its old pods first. */}}
+{{- define "standin.recreate" -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "map" $value -}}
+{{- if and (regexMatch "(?i)(strategy|update)$" (toString $key)) (eq (toString (get $value "type")) "Recreate") -}}
+yes
+{{- else -}}
+{{- include "standin.recreate" $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A line of JSON for each map of the values with `type: LoadBalancer`. */}}
 {{- define "standin.balancers" -}}
 {{- range $key, $value := . }}
