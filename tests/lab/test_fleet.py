@@ -266,8 +266,8 @@ def test_a_node_can_be_added_and_taken_away(second: Lab) -> None:
 
 def test_the_mirror_can_offer_another_version(second: Lab) -> None:
     second.add_version("v1.36.6+k3s1")
-    there = sorted(path.name for path in Path(second.fleet.mirror).iterdir())
-    assert there == sorted([second.fleet.k3s_version, "v1.36.6+k3s1"])
+    versions = sorted(path.parent.name for path in Path(second.fleet.mirror).glob("*/sha256sum-*.txt"))
+    assert versions == sorted([second.fleet.k3s_version, "v1.36.6+k3s1"])
 
 
 def test_down_leaves_nothing_and_can_be_repeated(lab: Lab, second: Lab) -> None:
