@@ -27,7 +27,7 @@ from piclusterops.catalogue import Release, catalogue
 from piclusterops.lab.fleet import Lab
 from piclusterops.paths import cache_root
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SERVER = "pi-master"
 NODES = (SERVER, "pi-worker-1", "pi-worker-2", "pi-worker-3")
