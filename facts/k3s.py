@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from piclusterops import preflight
 from piclusterops.artefacts import RELEASES
 from piclusterops.facts.snapshot import Query, Snapshot
-from piclusterops.facts.text import first_line
 from piclusterops.k3s_config import (
     AGENT_K10_TOKEN,
     AGENT_TOKEN,
@@ -50,7 +49,6 @@ def query(cluster: Cluster, node: Node) -> Query:
             ("tokens", _token_probe((TOKEN, AGENT_TOKEN, SERVER_K10_TOKEN, AGENT_K10_TOKEN))),
             ("tools", f'for c in {" ".join(TOOLS)}; do command -v "$c" >/dev/null || echo "$c"; done'),
             ("registries", f"head -n 1 {REGISTRIES}"),
-            ("phase", f"systemctl show -p SubState --value {unit_name(node)}"),
         ),
     )
 
@@ -75,8 +73,7 @@ def host_facts(snapshot: Snapshot) -> preflight.HostFacts | None:
 def is_starting(snapshot: Snapshot, node: Node) -> bool:
     """Whether K3s is on its way up, as after a boot; not when systemd starts it again because it failed."""
     unit = snapshot.units.get(unit_name(node))
-    phase = first_line(snapshot, "phase").strip()
-    return unit is not None and unit.active == "activating" and phase in ("start-pre", "start", "start-post")
+    return unit is not None and unit.active == "activating" and unit.sub in ("start-pre", "start", "start-post")
 
 
 def has_joined(snapshot: Snapshot, node: Node) -> bool:

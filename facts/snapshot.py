@@ -46,10 +46,17 @@ class PathState:
 
 @dataclass(frozen=True)
 class UnitState:
-    """A systemd unit: what ``is-active`` and ``is-enabled`` say of it (`active`, `failed`; `enabled`, `masked`)."""
+    """A systemd unit.
+
+    Attributes:
+        active: its ActiveState, such as `active`, `activating`, `failed`.
+        enabled: what ``is-enabled`` says of it, such as `enabled`, `masked`; empty for a unit that is not there.
+        sub: its SubState at the same moment, such as `running`, `start`, `auto-restart`.
+    """
 
     active: str
     enabled: str
+    sub: str = ""
 
 
 @dataclass
@@ -87,8 +94,11 @@ def script(query: Query) -> str:
         )
     if query.units:
         lines.append(
+            # Both states in one answer: a unit that ends its start between two questions would have states that don't
+            # belong together. `sort` puts ActiveState before SubState.
             f"for u in {_quoted(query.units)}; do printf 'unit %s %s %s\\n' \"$u\" "
-            '"$(systemctl is-active "$u" 2>/dev/null)" "$(systemctl is-enabled "$u" 2>/dev/null)"; done'
+            '"$(systemctl is-enabled "$u" 2>/dev/null)" "$(systemctl show -p ActiveState -p SubState "$u" 2>/dev/null '
+            "| sort | sed 's/.*=//' | tr '\\n' ' ')\"; done"
         )
     for name, shell in query.probes:
         lines.append(f"echo '{_MARK}{name}'; {{ {shell}\n}} 2>/dev/null </dev/null")
@@ -132,8 +142,8 @@ def _parse_line(snapshot: Snapshot, line: str) -> None:
         key, _, value = rest.partition(" ")
         snapshot.sysctls[key] = " ".join(value.split())
     elif word == "unit":
-        name, active, enabled = [*rest.split(" "), "", ""][:3]
-        snapshot.units[name] = UnitState(active, enabled)
+        name, enabled, active, sub = [*rest.split(" "), "", "", ""][:4]
+        snapshot.units[name] = UnitState(active, enabled, sub)
     elif word == "stamp":
         name, _, value = rest.partition(" ")
         snapshot.stamps[name] = value

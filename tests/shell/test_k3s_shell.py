@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hostshell import Host
 
-from piclusterops.facts.k3s import query
+from piclusterops.facts.k3s import is_starting, query
 from piclusterops.facts.snapshot import Query, parse, script
 from piclusterops.k3s_config import AGENT_K10_TOKEN, AGENT_TOKEN, AUDIT_LOG_DIR, SERVER_K10_TOKEN, STORAGE_DIR, TOKEN
 from piclusterops.operations.k3s import install_upload, make_private, make_tokens, replace_binary
@@ -122,3 +122,21 @@ def test_a_bare_host_answers_the_whole_query(host: Host) -> None:
     snapshot = parse(ok(host.run(script(Query(paths=asked.paths, probes=asked.probes)))).splitlines())
     assert snapshot.probes["tokens"] == [] and snapshot.probes["registries"] == []
     assert any(line.startswith("arch=") for line in snapshot.probes["preflight"])
+
+
+def test_a_start_that_ends_while_it_is_looked_at_is_no_failure(host: Host) -> None:
+    """systemd says `activating`, and `running` a moment later."""
+    host.fake(
+        "systemctl",
+        f"""[ "$1" = is-enabled ] && {{ echo enabled; exit; }}
+        if [ -e {host.root}/asked ]; then active=active sub=running; else active=activating sub=start; fi
+        touch {host.root}/asked
+        case "$*" in
+            *ActiveState*) printf 'SubState=%s\\nActiveState=%s\\n' "$sub" "$active" ;;
+            *SubState*) echo "$sub" ;;
+            *) echo "$active" ;;
+        esac""",
+    )
+    snapshot = parse(ok(host.run(script(query(CLUSTER, NODE)))).splitlines())
+    assert is_starting(snapshot, NODE) or snapshot.units["k3s"].active == "active"
+    assert snapshot.units["k3s"].enabled == "enabled"

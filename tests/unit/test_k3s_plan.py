@@ -81,13 +81,12 @@ def test_a_node_that_is_right_needs_nothing(name: str, roles: tuple[str, ...]) -
 def test_a_unit_that_still_starts_after_a_boot_is_not_restarted(name: str) -> None:
     of = cluster()
     snapshot = converged(of, of.node(name))
-    snapshot.units[unit_name(of.node(name))] = UnitState("activating", "enabled")
-    snapshot.probes["phase"] = ["start"]
+    snapshot.units[unit_name(of.node(name))] = UnitState("activating", "enabled", "start")
     found = plan(of, name, snapshot)
     assert found.starting and not found.is_needed
     # unless something else is wrong, or systemd tries again because it failed
     assert plan(of, name, snapshot, binary="b" * 64).restart
-    snapshot.probes["phase"] = ["auto-restart"]
+    snapshot.units[unit_name(of.node(name))] = UnitState("activating", "enabled", "auto-restart")
     assert plan(of, name, snapshot).restart
 
 
