@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 MASTER, WORKER = NODES = ("pi-master", "pi-worker-1")
 SEED = os.environ.get("PICLUSTEROPS_KILL_SEED", "1")
 KILLS, POWER_CUTS = 20, 5
+#: How many of them, at least, leave a host with half of what it was sent.
+HALVES = 5
 #: Seconds from which on an execution is worth a kill of its own.
 LONG_S = 3
 #: Seconds until a host undoes an unconfirmed change: the least that the settings allow.
@@ -56,6 +58,8 @@ class Execution:
 
     operation: str | None
     seconds: float
+    sends: bool
+    """Whether something is sent that a host may get half of."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,25 @@ def points(executions: Sequence[Execution], chance: random.Random) -> list[Point
         by_phase.setdefault(phase_of(execution.operation), []).append(place)
         if execution.seconds > LONG_S:
             long.setdefault(execution.operation, place)
+
+    def may_be_half(place: int) -> bool:
+        """Whether it sends something, and is not killed while the host works on it."""
+        return executions[place].sends and place not in long.values()
+
     places = {chance.choice(of) for of in by_phase.values()} | {*long.values()}
+    sending = [place for place in range(len(executions)) if may_be_half(place) and place not in places]
+    places |= {*chance.sample(sending, max(0, HALVES - sum(map(may_be_half, places))))}
     rest = KILLS - len(places)
     for slice_ in range(rest):
         free = [place for place in range(len(executions)) if place not in places]
         places.add(free[int((slice_ + chance.random()) / rest * len(free))])
+    halves = {*chance.sample([place for place in sorted(places) if may_be_half(place)], HALVES)}
     cuts = {*chance.sample(sorted(places), POWER_CUTS)}
     found = []
     for place in sorted(places):
         execution = executions[place]
         nth = sum(other.operation == execution.operation for other in executions[: place + 1])
-        how = "sent" if place in long.values() else chance.choice(HOWS)
+        how = "sent" if place in long.values() else "half" if place in halves else chance.choice(HOWS)
         pause = chance.random() * execution.seconds if how == "sent" else 0.0
         found.append(Point(execution.operation, nth, how, pause, place in cuts))
     return found
@@ -181,7 +193,7 @@ def contents(lab: Lab) -> dict[tuple[str, str], str]:
 def executions_of(run: Run) -> list[Execution]:
     """Every SSH execution and upload of a run, in order."""
     return [
-        Execution(trip["operation"], trip["seconds"])
+        Execution(trip["operation"], trip["seconds"], trip["sends"])
         for trip in run.trips
         # a host that is asked something for another one's operation has none of its own
         if trip["kind"] != "connect" and (trip["operation"] or trip["stage"] != "Execute")

@@ -35,6 +35,7 @@ def record(method: str, kind: str) -> None:
                     "stage": self.state.current_stage.name,
                     "operation": ", ".join(sorted(meta.names)) if meta else None,
                     "seconds": round(time.monotonic() - started, 4),
+                    "sends": kind == "put" or bool(kwargs.get("_stdin")),
                 }
             )
 
