@@ -37,16 +37,22 @@ demo: $(READY)  ## Four hosts in containers, made into a K3s cluster with the sm
 demo-down: $(READY)  ## Remove the demo's hosts, networks and routes
 	$(BIN)/picluster lab down
 
+# Two commands at the same time, for two cores (gevent and pytest-xdist don't go together); what the second prints comes
+# when both have ended.
+define both
+@mkdir -p build; ( $(2) ) > build/$@.log 2>&1 & second=$$!; ( $(1) ); first=$$?; \
+  wait $$second; status=$$?; cat build/$@.log; exit $$((first | status))
+endef
+
 check: $(READY)  ## Lint, types and unit tests: the inner loop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck
-	@# two processes for two cores: gevent and pytest-xdist don't go together
-	@mkdir -p build; $(BIN)/pytest -q -m 'not netns' tests/shell tests/unit/test_[s-z]*.py > build/second.log 2>&1 & \
-	  second=$$!; $(BIN)/pytest -q tests/unit/test_[!s-z]*.py; first=$$?; \
-	  wait $$second; status=$$?; cat build/second.log; exit $$((first | status))
+	$(call both, PYTHON="$(CURDIR)/$(BIN)/python" tests/typecheck && $(BIN)/pytest -q tests/unit/test_[!s-z]*.py, \
+	  $(BIN)/pytest -q -m 'not netns' tests/shell tests/unit/test_[s-z]*.py)
 
-test: check test-charts test-netns test-lab  ## Everything that CI runs
+test: check  ## Everything that CI runs
+	$(call both, $(MAKE) --no-print-directory test-charts, $(MAKE) --no-print-directory test-netns)
+	$(MAKE) --no-print-directory test-lab
 
 CHECKOV := build/checkov
 $(CHECKOV)/.ready: tests/charts/checkov-requirements.txt | $(READY)
