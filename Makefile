@@ -70,11 +70,10 @@ test-netns: $(READY)  ## The firewall by real connections in network namespaces 
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iproute2 iptables >/dev/null; }
 	$(BIN)/pytest -q -m netns tests/shell
 
+LAB_TESTS := $(BIN)/pytest -v --durations=15
 test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
-	$(BIN)/pytest tests/lab -m 'not long' -v --durations=15
-
-test-long: $(READY)  ## What takes longest, such as kills all over a run: before a release (needs root)
-	$(BIN)/pytest tests/lab -m long -v --durations=15
+	@echo "==> Two halves at the same time; the second one's progress is in build/$@.log"
+	$(call both, $(LAB_TESTS) tests/lab/test_[a-k]*.py, PICLUSTEROPS_LAB=test2 $(LAB_TESTS) tests/lab/test_[!a-k]*.py)
 
 docs: $(READY)  ## Write the generated pages of docs/reference anew
 	$(BIN)/python -m piclusterops.settings_reference > docs/reference/settings.md

@@ -51,12 +51,12 @@ class UnitState:
     Attributes:
         active: its ActiveState, such as `active`, `activating`, `failed`.
         enabled: what ``is-enabled`` says of it, such as `enabled`, `masked`; empty for a unit that is not there.
-        sub: its SubState at the same moment, such as `running`, `start`, `auto-restart`.
+        sub: its SubState at the same moment, such as `running`, `start`, `auto-restart`; no part of a comparison.
     """
 
     active: str
     enabled: str
-    sub: str = ""
+    sub: str = field(default="", compare=False)
 
 
 @dataclass
