@@ -5,15 +5,18 @@ All uses of pyinfra's command line internals are here; they are not a stable int
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pyinfra
 from pyinfra.api.exceptions import InventoryError, PyinfraError
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State
 from pyinfra.context import ctx_state
+from pyinfra_cli.cli import cli  # type: ignore[import-untyped]
 from pyinfra_cli.exceptions import CliError, UnexpectedExternalError  # type: ignore[import-untyped]
 from pyinfra_cli.inventory import _get_groups_from_filename, make_inventory  # type: ignore[import-untyped]
 from pyinfra_cli.util import PYTHON_CODES  # type: ignore[import-untyped]
@@ -112,15 +115,13 @@ def repeated_hosts(inventory: Any) -> list[str]:
 def inventory_file(inventory: Any) -> Path | None:
     """The file of an inventory that `load_inventory` or pyinfra's command line loaded, if it is from one.
 
-    pyinfra keeps the code of every file that it executed, and puts all hosts into a group named like the file.
+    pyinfra keeps no name of it, but it understands its own arguments: what it executed besides, such as the files of
+    ``--group-data``, can look just like an inventory.
     """
     if inventory in _LOADED:
         return Path(_LOADED[inventory])
-    hosts = {host.name for host in inventory}
-    files = [
-        name
-        for name in PYTHON_CODES
-        if Path(name).parent.name != "group_data"
-        and {host.name for host in getattr(inventory, "groups", {}).get(Path(name).stem, [])} == hosts
-    ]
-    return Path(files[-1]) if hosts and files else None
+    if not pyinfra.is_cli:
+        return None
+    named = cli.make_context("pyinfra", sys.argv[1:], resilient_parsing=True).params["inventory"]
+    # What is not there are names of hosts, and what was not executed is no file of this run.
+    return Path(named) if named in PYTHON_CODES else None

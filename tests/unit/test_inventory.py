@@ -221,3 +221,68 @@ def test_lab_inventory_does_not_import_docker(fleet: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False"], done.stderr
+
+
+# -- the file that pyinfra's command line loaded -------------------------------------------------------------
+
+SAYING = "from pyinfra import inventory\nfrom piclusterops.inventory import inventory_file\n"
+SAYING += 'print(f"it is {inventory_file(inventory)}")\n'
+
+
+def named_by_pyinfra(folder: Path, *arguments: str) -> str:
+    """What a deploy file says that the inventory's file is, when pyinfra is run with these arguments in a folder."""
+    deploy = folder.parent / "saying.py"
+    deploy.write_text(SAYING)
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "--dry", *arguments, str(deploy)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return next(line.removeprefix("it is ") for line in done.stdout.splitlines() if line.startswith("it is "))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An inventory of this machine in a folder, and group data of all kinds, in other folders, that look like one."""
+    (tmp_path / "inventories" / "group_data").mkdir(parents=True)
+    (tmp_path / "inventories" / "prod.py").write_text('master = [("@local", {})]\n')
+    (tmp_path / "more").mkdir()
+    for file in ("inventories/group_data/prod.py", "more/all.py", "more/master.py", "more/prod.py"):
+        (tmp_path / file).write_text(f"said_by = {file!r}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inventories/prod.py"],
+        ["--group-data", "more", "inventories/prod.py"],
+        ["--group-data", "more", "-v", "--data", "x=1", "inventories/prod.py"],
+        ["--group-data=more", "--limit", "@local", "inventories/prod.py"],
+    ],
+)
+def test_pyinfras_inventory_is_known_whatever_else_it_reads(project: Path, arguments: list[str]) -> None:
+    assert named_by_pyinfra(project, *arguments) == "inventories/prod.py"
+
+
+def test_an_inventory_elsewhere_is_named_as_it_was_typed(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    path = str(project / "inventories" / "prod.py")
+    assert named_by_pyinfra(elsewhere, "--group-data", str(project / "more"), path) == path
+    assert named_by_pyinfra(project, "--chdir", "inventories", "prod.py") == "prod.py"
+
+
+def test_an_inventory_with_a_group_of_its_own_name_and_a_config_beside_it_is_known(project: Path) -> None:
+    (project / "config.py").write_text("SUDO = False\n")
+    (project / "inventories" / "prod.py").write_text('prod = ["@local"]\nconfig = ["@local"]\nmaster = ["@local"]\n')
+    assert named_by_pyinfra(project, "--group-data", "more", "inventories/prod.py") == "inventories/prod.py"
+
+
+def test_hosts_that_were_typed_have_no_file(project: Path) -> None:
+    assert named_by_pyinfra(project, "--group-data", "more", "@local") == "None"
