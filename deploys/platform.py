@@ -11,6 +11,7 @@ from pyinfra import host, inventory
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
+from piclusterops.artefacts import ArtefactError
 from piclusterops.deploys.budget import refuse_overfull
 from piclusterops.deploys.stop import refuse_unreachable, stop_at_first_failure
 from piclusterops.facts import cache
@@ -20,7 +21,7 @@ from piclusterops.inventory import inventory_file
 from piclusterops.operations import helm, vault
 from piclusterops.operations import platform as operations
 from piclusterops.platform import Platform, platform_of
-from piclusterops.platform_charts import charts_of, missing_charts
+from piclusterops.platform_charts import charts_of, check_helm, missing_charts
 from piclusterops.platform_run import Progress
 from piclusterops.secrets import SecretStore, open_store
 from piclusterops.settings import Cluster
@@ -35,19 +36,24 @@ def refuse_platform(cluster: Cluster) -> None:
     """End the run, nothing changed, when the platform can't be installed; to be called from a deploy file.
 
     Raises:
-        PyinfraError: the platform can't work or does not fit, or charts or secrets are missing; lists all of these.
+        PyinfraError: the platform can't work or does not fit, charts or secrets are missing, or charts or Helm are not
+            those of the lock file; lists all of these.
     """
     if host.name != cluster.first_server.name:
         return
     platform = platform_of(cluster)
     if not platform.releases:
         return
-    missing = missing_charts(platform)
+    try:
+        check_helm(platform)
+        missing = missing_charts(platform)
+    except ArtefactError as error:
+        raise PyinfraError(f"Nothing was changed on any host. {error}") from error
     if missing:
         lines = "\n".join(f"  {name}: {why}" for name, why in missing.items())
         raise PyinfraError(
-            f"Nothing was changed on any host, because charts are missing:\n{lines}\n"
-            "Next: put them into chart_mirror, or turn these releases off in platform_releases"
+            "Nothing was changed on any host, because charts are missing, or are not those of the lock file:\n"
+            f"{lines}\nNext: put the right ones into chart_mirror, or turn these releases off in platform_releases"
         )
     store = _store(cluster)
     lacking = store.missing(platform.selected.values())
@@ -84,7 +90,9 @@ def platform(cluster: Cluster) -> None:
         lock_file=settings.lock_file,
         query=query,
     )
-    operations.charts(name="Stage the charts", progress=progress, charts=charts, query=query)
+    operations.charts(
+        name="Stage the charts", progress=progress, charts=charts, query=query, lock_file=settings.lock_file
+    )
     first = [planned for planned in wanted.releases if planned.name == BASE]
     for planned in host.loop(first):
         operations.release(

@@ -17,7 +17,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from piclusterops import helm_artefacts, lock
+from piclusterops import chart_lock, helm_artefacts, lock
 from piclusterops import helm_commands as shell
 from piclusterops.artefacts import ArtefactError
 from piclusterops.facts.snapshot import Query, Snapshot, snapshot_of
@@ -126,46 +126,60 @@ def _install_helm(
 
 
 @operation()
-def chart(chart: Chart, server: str | None = None, query: Query | None = None) -> Any:
+def chart(chart: Chart, server: str | None = None, query: Query | None = None, lock_file: str | None = None) -> Any:
     """
     Put the archive of a chart on the host: packed here from a folder, from a mirror, or pulled by the host.
 
     + chart: the chart
     + server: name of the host to do it on; on others nothing happens. None: on every host
     + query: the query of all of Helm's operations here, see `query_for`
+    + lock_file: file that keeps the digest of a chart that is not in a folder, from the first use on
     """
     if _is_elsewhere(server):
         return
-    yield from chart_commands((chart,), query or query_for([chart]))
+    yield from chart_commands((chart,), query or query_for([chart]), lock_file=lock_file)
 
 
 @operation()
-def charts(charts: Sequence[Chart], server: str | None = None, query: Query | None = None) -> Any:
+def charts(
+    charts: Sequence[Chart], server: str | None = None, query: Query | None = None, lock_file: str | None = None
+) -> Any:
     """
     Put the archives of many charts on the host, those from here in one upload.
 
     + charts: the charts
     + server: name of the host to do it on; on others nothing happens. None: on every host
     + query: the query of all of Helm's operations here, see `query_for`
+    + lock_file: file that keeps the digests of charts that are not in a folder, from the first use on
     """
     if _is_elsewhere(server):
         return
-    yield from chart_commands(charts, query or query_for(charts))
+    yield from chart_commands(charts, query or query_for(charts), lock_file=lock_file)
 
 
 Missed = Callable[[Chart, str], None]
 
 
-def chart_commands(charts: Sequence[Chart], query: Query, missed: Missed | None = None) -> Commands:
+def chart_commands(
+    charts: Sequence[Chart], query: Query, missed: Missed | None = None, lock_file: str | None = None
+) -> Commands:
     """What puts charts on the host.
 
     `missed` is told of each that can't be had, during execution only, and the others are brought all the same;
-    without it that fails the host.
+    without it that fails the host. Charts are held to the lock file, and it remembers those that it did not have.
     """
     snapshot = snapshot_of(query)
     if snapshot is None:
         yield unknown_state()
         return
+    path = Path(lock_file).expanduser() if lock_file else None
+    try:
+        known = lock.read(path) if path else {}
+        charts = [chart_lock.held(chart, known, path) for chart in charts]
+    except ArtefactError as error:
+        yield refuse(f"{host.name}: {error}")
+        return
+    used: dict[Chart, str] = {}
     send: list[tuple[Chart, Archive]] = []
     pull: list[Chart] = []
     faults: list[str] = []
@@ -175,6 +189,8 @@ def chart_commands(charts: Sequence[Chart], query: Query, missed: Missed | None 
         if not chart.is_local:
             if not there or (chart.digest and there != chart.digest):
                 pull.append(chart)
+            else:
+                used[chart] = there
             continue
         try:
             archive = archive_of(chart)
@@ -183,17 +199,34 @@ def chart_commands(charts: Sequence[Chart], query: Query, missed: Missed | None 
             if missed and host.state.is_executing:
                 missed(chart, str(error))
             continue
+        used[chart] = archive.digest
         if archive.digest != there:
             send.append((chart, archive))
     if faults and not missed:
         yield refuse("\n".join(f"{host.name}: {fault}" for fault in faults))
         return
+    try:
+        if host.state.is_executing:
+            _remember(host, path, used)
+    except ArtefactError as error:
+        yield refuse(f"{host.name}: {error}")
+        return
     if send:
         yield FunctionCommand(_send_charts, (send,), {})
     for chart in pull:
-        yield FunctionCommand(_pull_chart, (chart, missed), {})
+        yield FunctionCommand(_pull_chart, (chart, missed, path), {})
     if not send and not pull:
         host.noop(f"{len(charts) - len(faults)} charts are up to date")
+
+
+def _remember(host: Host, path: Path | None, used: Mapping[Chart, str]) -> None:
+    """Record the first use of charts.
+
+    Raises:
+        ArtefactError: a digest differs from the one recorded.
+    """
+    for entry in chart_lock.remember(path, used) if path else []:
+        host.log(f"{entry.file} is pinned in {path} from now on")
 
 
 def _send_charts(state: State, host: Host, send: Sequence[tuple[Chart, Archive]]) -> bool:
@@ -212,17 +245,20 @@ def _send_charts(state: State, host: Host, send: Sequence[tuple[Chart, Archive]]
     return install(host, sent, f"{len(send)} charts", shell.install_charts(sent, digests))
 
 
-def _pull_chart(state: State, host: Host, chart: Chart, missed: Missed | None) -> bool:
+def _pull_chart(state: State, host: Host, chart: Chart, missed: Missed | None, path: Path | None) -> bool:
     host.log(f"pulling {chart.archive} from {chart.source}")
     ok, output = run_quietly(host, shell.pull(chart), privileges(host))
     if ok:
-        return True
+        try:
+            _remember(host, path, {chart: output.stdout_lines[-1]})
+            return True
+        except ArtefactError as error:
+            return fail(host, f"{host.name}: {error}")
     said = output.stderr.strip().splitlines()
-    why = said[-1] if said else "it has another digest than expected, or did not come in five minutes"
-    text = (
-        f"chart {chart.archive} can't be had from {chart.source}: {why}\n"
-        f"next: put it into a mirror and set chart_mirror, or see ssh {host.name} curl -I {chart.repository}"
-    )
+    why = said[-1] if said else "it did not come in five minutes"
+    is_other = why.startswith("its SHA-256 is ")
+    ways = f"put it into a mirror and set chart_mirror, or see ssh {host.name} curl -I {chart.repository}"
+    text = f"chart {chart.archive} can't be had from {chart.source}: {why}\nnext: {chart.remedy if is_other else ways}"
     if missed:
         missed(chart, text)
         host.log_styled(f"{host.name}: {text}", fg="red")

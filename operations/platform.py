@@ -27,13 +27,14 @@ _RESTART_S = 600
 
 
 @operation()
-def charts(progress: Progress, charts: Mapping[str, Chart], query: Query) -> Any:
+def charts(progress: Progress, charts: Mapping[str, Chart], query: Query, lock_file: str | None = None) -> Any:
     """
     Put the charts of the platform on the host; a release whose chart can't be had fails, the others go on.
 
     + progress: what becomes of the releases
     + charts: by name of the release
     + query: the query of all of Helm's operations here
+    + lock_file: file that keeps the digests of other people's charts
     """
 
     def missed(chart: Chart, why: str) -> None:
@@ -41,7 +42,7 @@ def charts(progress: Progress, charts: Mapping[str, Chart], query: Query) -> Any
             if wanted == chart:
                 progress.tell(Outcome(name, "failed", why))
 
-    yield from chart_commands(tuple(dict.fromkeys(charts.values())), query, missed)
+    yield from chart_commands(tuple(dict.fromkeys(charts.values())), query, missed, lock_file)
 
 
 @operation()

@@ -42,6 +42,10 @@ class ArtefactError(Exception):
     """An artefact cannot be had or is not what it must be; the text is for the user."""
 
 
+class WrongDigest(ArtefactError):
+    """An artefact is there and has another digest than it must have."""
+
+
 @dataclass(frozen=True)
 class Release:
     """Names of the files of one architecture in a K3s release."""
@@ -214,7 +218,7 @@ def _save(
             sink.flush()
             os.fsync(sink.fileno())
         if found != digest:
-            raise ArtefactError(
+            raise WrongDigest(
                 f"{where} has SHA-256 {found}, but {authority} says {digest}: it is not installed. Next: {remedy}"
             )
         temporary.replace(target)

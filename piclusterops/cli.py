@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from piclusterops import __version__, kubeconfig, lock
+from piclusterops import __version__, kubeconfig
 from piclusterops.check_command import check
 from piclusterops.facts.kube import Nodes
 from piclusterops.firewall_command import firewall
 from piclusterops.lab.commands import lab as lab_commands
+from piclusterops.lock_command import lock
 from piclusterops.plan_command import plan
 from piclusterops.secrets_command import secrets
 from piclusterops.session import CommandFailed, connected, output_of
@@ -83,24 +84,10 @@ def kubeconfig_command(env: str, target: Path) -> None:
     click.echo(f"Merged into {path}. Try: kubectl --context {context} get nodes")
 
 
-@main.command("lock")
-@env_option
-def lock_command(env: str) -> None:
-    """Resolve the K3s version of the inventory to digests, from the release's own checksum files."""
-    with plain_errors():
-        path, _, cluster = load(env)
-        settings = cluster.settings
-        file = Path(settings.lock_file or path.with_suffix(".lock"))
-        entries = lock.resolve(settings.k3s_mirror, settings.k3s_version)
-        lock.write(file, entries)
-    for entry in entries:
-        click.echo(f"{entry.sha256}  {entry.version}/{entry.file}")
-    click.echo(f"Written to {file}: commit it with the inventory.")
-
-
 main.add_command(check)
 main.add_command(firewall)
 main.add_command(lab_commands)
+main.add_command(lock)
 main.add_command(plan)
 main.add_command(secrets)
 main.add_command(vault)

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from piclusterops import artefacts, lock
-from piclusterops.artefacts import RELEASES, ArtefactError, Progress
+from piclusterops.artefacts import RELEASES, ArtefactError, Progress, WrongDigest
 
 DEFAULT_MIRROR = "https://get.helm.sh"
 _SETTINGS = "helm_mirror and helm_version"
@@ -47,6 +47,50 @@ def expected(mirror: str, version: str, machine: str, lock_file: Path | None) ->
     name = archive_name(version, machine)
     source = artefacts.location(mirror, "", f"{name}.sha256sum")
     return lock.expected_file(version, name, source, lock_file, _SETTINGS)
+
+
+def resolve(mirror: str, version: str) -> list[lock.LockEntry]:
+    """What the checksum files of a version state, for every architecture the mirror has.
+
+    Raises:
+        ArtefactError: the mirror has no checksum file of that version, or it cannot be read.
+    """
+    entries: list[lock.LockEntry] = []
+    failures: list[str] = []
+    for machine in RELEASES:
+        try:
+            entries.append(expected(mirror, version, machine, None).model_copy(update={"how": "lock command"}))
+        except ArtefactError as error:
+            failures.append(str(error))
+    if not entries:
+        raise ArtefactError("; ".join(failures))
+    return entries
+
+
+def check(mirror: str, version: str, lock_file: Path | None) -> None:
+    """See that what a directory has of a version is what the lock file says; of a URL that is seen once it is fetched.
+
+    Raises:
+        WrongDigest: it is something else.
+        ArtefactError: the lock file, or the archive, can't be read.
+    """
+    if "://" in mirror or lock_file is None:
+        return
+    known = lock.read(lock_file)
+    for machine in RELEASES:
+        entry = known.get((version, archive_name(version, machine)))
+        archive = Path(mirror).expanduser() / archive_name(version, machine)
+        if entry is None or not archive.is_file():
+            continue
+        try:
+            found = artefacts.digest_of_file(archive)
+        except OSError as error:
+            raise ArtefactError(f"cannot read {archive}: {error.strerror}. Check {_SETTINGS}") from error
+        if found != entry.sha256:
+            raise WrongDigest(
+                f"{archive} has SHA-256 {found}, but {lock_file} says {entry.sha256}: it is not installed. "
+                f"Next: {_REMEDY}"
+            )
 
 
 def fetch(mirror: str, entry: lock.LockEntry, authority: str, progress: Progress | None = None) -> Path:

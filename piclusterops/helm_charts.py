@@ -11,7 +11,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from piclusterops import artefacts
-from piclusterops.artefacts import ArtefactError
+from piclusterops.artefacts import ArtefactError, WrongDigest
 from piclusterops.helm_releases import chart_label
 
 #: Where charts lie on the server that Helm runs on.
@@ -44,6 +44,7 @@ class Chart:
         repository: ``https://...`` of a chart repository or ``oci://...`` without the chart's name; fetched by the
             host itself.
         digest: the SHA-256 that the archive must have; None when it is not known.
+        authority: what says so, such as the path of a lock file; empty for the one who made this.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Chart:
     mirror: str | None = None
     repository: str | None = None
     digest: str | None = None
+    authority: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         for word in (self.name, self.version):
@@ -86,6 +88,17 @@ class Chart:
         if self.folder:
             return str(self.folder)
         return artefacts.location(self.mirror, "", self.archive) if self.mirror else str(self.repository)
+
+    @property
+    def expectation(self) -> str:
+        """Which digest is expected, and by whom, for people."""
+        return f"{self.digest} is expected{f' by {self.authority}' if self.authority else ''}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do when the archive has another digest."""
+        lock = "; only if the lock file is wrong, delete its entry there and run: picluster lock"
+        return f"compare it with what its maintainers publish{lock if self.authority else ''}"
 
 
 @dataclass(frozen=True)
@@ -132,19 +145,28 @@ def archive_of(chart: Chart) -> Archive:
         archive = Archive(kept.read_bytes())
         if chart.digest in (None, archive.digest):
             return archive
-    archive = Archive(artefacts.read_file(where, _SETTINGS, LARGEST))
-    if chart.digest not in (None, archive.digest):
-        raise ArtefactError(
-            f"{where} has SHA-256 {archive.digest}, but {chart.digest} is expected: it is not used. "
-            "Next: fetch the chart into the mirror again"
-        )
-    if not archive.content.startswith(b"\x1f\x8b"):
-        raise ArtefactError(f"{where} is no archive of a chart. Next: fetch the chart into the mirror again")
+    archive = archive_at(chart, where)
     if remote:
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = kept.with_suffix(".new")
         unfinished.write_bytes(archive.content)
         unfinished.replace(kept)
+    return archive
+
+
+def archive_at(chart: Chart, where: str) -> Archive:
+    """The archive of a chart that is at a path or URL now, whatever the cache has.
+
+    Raises:
+        ArtefactError: it can't be had, or is not the expected one.
+    """
+    archive = Archive(artefacts.read_file(where, _SETTINGS, LARGEST))
+    if chart.digest not in (None, archive.digest):
+        raise WrongDigest(
+            f"{where} has SHA-256 {archive.digest}, but {chart.expectation}: it is not used. Next: {chart.remedy}"
+        )
+    if not archive.content.startswith(b"\x1f\x8b"):
+        raise ArtefactError(f"{where} is no archive of a chart. Next: fetch the chart into the mirror again")
     return archive
 
 

@@ -184,19 +184,24 @@ def evidence(release: str, namespace: str) -> str:
 
 
 def pull(chart: Chart) -> str:
-    """Shell that fetches a chart from its repository on the host itself, verified if its digest is known."""
+    """Shell that fetches a chart from its repository on the host itself, verified if its digest is known.
+
+    It prints the SHA-256 of what it has put into place.
+    """
     assert chart.repository
     if chart.repository.startswith("oci://"):
         source = quote(f"{chart.repository.rstrip('/')}/{chart.name}")
     else:
         source = f"{quote(chart.name)} --repo {quote(chart.repository)}"
-    check = f"printf '%s  %s\\n' {chart.digest} \"$f\" | sha256sum -c --status && " if chart.digest else ""
+    says = quote(f"but {chart.expectation}")
+    check = f'{{ [ "$d" = {chart.digest} ] || {{ echo "its SHA-256 is $d," {says} >&2; false; }}; }} && '
     return (
         f"{ENVIRONMENT}; umask 077; t={CHARTS_DIR}/.pull; trap 'rm -rf \"$t\"' EXIT; "
         f'rm -rf "$t" && mkdir -p "$t" && chmod 755 {CHARTS_DIR} && '
         f'timeout 300 {HELM} pull {source} --version {quote(chart.version)} -d "$t" >/dev/null && '
-        f'f=$(find "$t" -name "*.tgz") && [ -f "$f" ] && {check}chmod 644 "$f" && sync "$f" && '
-        f'mv -f "$f" {quote(chart.path)} && sync {CHARTS_DIR}'
+        f'f=$(find "$t" -name "*.tgz") && [ -f "$f" ] && d=$(sha256sum <"$f") && d=${{d%% *}} && '
+        f'{check if chart.digest else ""}chmod 644 "$f" && sync "$f" && '
+        f'mv -f "$f" {quote(chart.path)} && sync {CHARTS_DIR} && echo "$d"'
     )
 
 

@@ -1,7 +1,8 @@
 """The lock file: which digest each artefact of an environment has, kept beside its inventory.
 
-`picluster lock` fills it from the release's checksum files; without it the first use does. From then on
-only that digest is accepted. A digest is always one that a checksum file states, never one computed from a download.
+`picluster lock` fills it from the checksum files of releases, and for charts (`piclusterops.chart_lock`) from what
+states their digests; without it the first use does. From then on only that digest is accepted. Of a release it is
+always one that its checksum file states, never one computed from a download.
 """
 
 from __future__ import annotations

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from piclusterops.artefacts import ArtefactError
+from piclusterops import helm_artefacts, lock
+from piclusterops.artefacts import ArtefactError, WrongDigest
 from piclusterops.catalogue import platform_folder
+from piclusterops.chart_lock import held
 from piclusterops.helm_charts import Chart, archive_of
 from piclusterops.platform import Planned, Platform
 
 
 def chart_of(planned: Planned, mirror: str | None) -> Chart:
-    """The chart of a release: our own folder, else an archive of the mirror, else of its repository."""
+    """The chart of a release: our own folder, else an archive of the mirror, else of its repository; not yet locked."""
     about = planned.release.chart
     assert about is not None, "what Helm installs has a chart"
     if planned.release.source == "own":
@@ -21,9 +24,35 @@ def chart_of(planned: Planned, mirror: str | None) -> Chart:
 
 
 def charts_of(platform: Platform) -> dict[str, Chart]:
-    """The charts of all releases that Helm installs, by name of the release."""
+    """The charts of all releases that Helm installs, by name of the release, with the digests of the lock file.
+
+    Raises:
+        ArtefactError: the lock file can't be read, or says another digest than the catalogue.
+    """
+    path = _lock_file(platform)
+    known = lock.read(path) if path else {}
+    return {name: held(chart, known, path) for name, chart in unlocked_charts(platform).items()}
+
+
+def unlocked_charts(platform: Platform) -> dict[str, Chart]:
+    """The charts of all releases that Helm installs, by name of the release, whatever the lock file says."""
     mirror = platform.cluster.settings.chart_mirror
     return {planned.name: chart_of(planned, mirror) for planned in platform.releases}
+
+
+def _lock_file(platform: Platform) -> Path | None:
+    file = platform.cluster.settings.lock_file
+    return Path(file).expanduser() if file else None
+
+
+def check_helm(platform: Platform) -> None:
+    """See that the Helm of a mirror that is a directory is the one of the lock file.
+
+    Raises:
+        ArtefactError: it is another one, or can't be read.
+    """
+    settings = platform.cluster.settings
+    helm_artefacts.check(settings.helm_mirror, settings.helm_version, _lock_file(platform))
 
 
 def chart_digests(charts: Mapping[str, Chart], there: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -48,15 +77,23 @@ def chart_digests(charts: Mapping[str, Chart], there: Mapping[str, str]) -> tupl
 
 
 def missing_charts(platform: Platform) -> dict[str, str]:
-    """Charts that can't be had, by name of the release, with the reason.
+    """Charts that can't be had, or are not the ones of the lock file, by name of the release, with the reason.
 
-    Those in a mirror at a URL, and those that the server itself fetches, are only known once they are needed.
+    Of those in a mirror at a URL only another digest is a fault: one that does not answer is known once it is needed.
+    What the server itself fetches is compared there.
+
+    Raises:
+        ArtefactError: the lock file can't be read, or says another digest than the catalogue.
     """
     faults: dict[str, str] = {}
     for name, chart in charts_of(platform).items():
-        if chart.folder or (chart.mirror and "://" not in chart.mirror):
+        is_remote = chart.mirror is not None and "://" in chart.mirror
+        if chart.folder or (chart.mirror and (chart.digest or not is_remote)):
             try:
                 archive_of(chart)
-            except ArtefactError as error:
+            except WrongDigest as error:
                 faults[name] = str(error)
+            except ArtefactError as error:
+                if not is_remote:
+                    faults[name] = str(error)
     return faults

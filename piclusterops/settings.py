@@ -161,7 +161,9 @@ class ClusterSettings(_Model):
         description="Where K3s comes from: a directory of this machine or a URL, laid out like the K3s releases.",
     )
     lock_file: str | None = Field(
-        None, description="File with the digests of the artefacts; `<inventory>.lock` beside the inventory."
+        None,
+        description="File with the digests of K3s, Helm and other people's charts, filled by `picluster lock` or else "
+        "by their first use; `<inventory>.lock` beside the inventory.",
     )
     airgap_images: bool = Field(False, description="Also put the release's image archive on every node.")
     datastore: Literal["sqlite", "etcd"] = Field(

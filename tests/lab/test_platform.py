@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ SERVER_BUDGET, BUDGET = 8, 6
 EXTRA = ("cloudflared", "code-server", "csi-driver-nfs", "external-dns", "fastapi")
 #: Image that fails, and one whose pods never become ready, in the lab.
 CRASHES, NEVER_READY = "fail.invalid/crashloopbackoff", "fail.invalid/neverready"
+#: Lines of `picluster lock`.
+PINNED = re.compile(r"^([0-9a-f]{64})  (\S+)$", re.MULTILINE)
 #: People with a token, one of each role.
 ACCOUNTS = {"ann": "admin", "dev": "developer", "guest": "guest"}
 
@@ -180,6 +184,27 @@ def test_without_its_secrets_nothing_is_changed_and_what_is_missing_is_said(clus
     assert "minio-root" not in text
     assert "oauth2-proxy/client-id: client ID of an OAuth application" in text
     assert "picluster secrets set SECRET KEY" in text
+    assert {node: out(cluster.lab, node, FINGERPRINT) for node in NODES} == before
+
+
+def test_what_changed_in_a_mirror_after_picluster_lock_is_refused_and_nothing_is_changed(cluster: Cluster) -> None:
+    before = {node: out(cluster.lab, node, FINGERPRINT) for node in NODES}
+    cluster.want()
+    pinned = {name.rpartition("/")[2]: digest for digest, name in re.findall(PINNED, cluster.picluster("lock"))}
+    mirror = Path(cluster.lab.fleet.mirror)
+    chart = catalogue()["metallb"].chart
+    assert chart
+    helm = next((mirror / "helm").glob("helm-*.tar.gz"))
+    for archive in (mirror / "charts" / chart.archive, helm):
+        good = archive.read_bytes()
+        archive.write_bytes(good + b"tampered")
+        try:
+            text = said(cluster.run(deploy=SITE))
+        finally:
+            archive.write_bytes(good)
+        assert "Nothing was changed on any host" in text
+        for part in (archive.name, pinned[archive.name], sha256(good + b"tampered").hexdigest(), "lab.lock", "Next: "):
+            assert part in text
     assert {node: out(cluster.lab, node, FINGERPRINT) for node in NODES} == before
 
 

@@ -323,9 +323,17 @@ def test_a_chart_of_a_registry_is_named_by_its_address(server: Server) -> None:
     assert server.called("helm")[0].startswith("pull oci://registry.example/charts/demo --version 1.2.3")
 
 
-def test_a_pulled_chart_with_another_digest_is_thrown_away(server: Server) -> None:
-    assert pulled(server, Chart("demo", "1.2.3", repository="https://x", digest="0" * 64)).returncode != 0
+def test_a_pulled_chart_with_another_digest_is_thrown_away_and_both_are_named(server: Server) -> None:
+    chart = Chart("demo", "1.2.3", repository="https://x", digest="0" * 64, authority="inventories/it's.lock")
+    done = pulled(server, chart)
+    assert done.returncode != 0 and done.stdout == ""
+    expected = f"but {'0' * 64} is expected by inventories/it's.lock"
+    assert done.stderr == f"its SHA-256 is {digest(b'chart')}, {expected}\n"
     assert list(server.path(shell.CHARTS_DIR).iterdir()) == []
+
+
+def test_what_was_pulled_is_told_by_its_digest(server: Server) -> None:
+    assert ok(pulled(server, Chart("demo", "1.2.3", repository="https://x"))) == f"{digest(b'chart')}\n"
 
 
 def test_names_of_repositories_are_read_without_passwords(server: Server) -> None:

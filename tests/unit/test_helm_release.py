@@ -13,6 +13,7 @@ from pyinfra.api import FunctionCommand, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra_testing.util import FakeState, create_host
 
+from piclusterops import lock
 from piclusterops.facts.helm import HelmReleases
 from piclusterops.facts.kube import Objects
 from piclusterops.facts.snapshot import HostSnapshot, PathState, Snapshot
@@ -242,8 +243,8 @@ def test_what_is_there_is_removed_unless_it_is_fluxs_or_anothers_work(wanted: Wa
 # -- charts --------------------------------------------------------------------------------------------------
 
 
-def run_charts(run: Run, *charts: Chart, missed: Any = None) -> list[Command]:
-    return run.of(lambda _: chart_commands(charts, query_for(charts), missed))
+def run_charts(run: Run, *charts: Chart, missed: Any = None, lock_file: str | None = None) -> list[Command]:
+    return run.of(lambda _: chart_commands(charts, query_for(charts), missed, lock_file))
 
 
 def test_charts_that_are_there_are_left(chart: Chart) -> None:
@@ -274,6 +275,50 @@ def test_a_chart_that_can_not_be_had_fails_the_host_or_is_told_of(chart: Chart, 
     missed: list[str] = []
     (send,) = run_charts(Run(), chart, gone, missed=lambda chart, _: missed.append(chart.name))
     assert send.function.__name__ == "_send_charts" and missed == ["gone"]
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Chart:
+    (tmp_path / "other-1.0.0.tgz").write_bytes(b"\x1f\x8b first")
+    return Chart("other", "1.0.0", mirror=str(tmp_path))
+
+
+def test_the_first_use_of_a_chart_is_recorded_in_a_run_only(chart: Chart, mirrored: Chart, tmp_path: Path) -> None:
+    path = tmp_path / "prod.lock"
+    pulled = Chart("a", "1.0.0", repository="https://charts.example")
+    found = {pulled.path: "1" * 64}
+    run_charts(Run(paths=found, executing=False), chart, mirrored, pulled, lock_file=str(path))
+    assert not path.exists()
+    run = Run(paths=found)
+    run_charts(run, chart, mirrored, pulled, lock_file=str(path))
+    known = {file: entry.sha256 for (_, file), entry in lock.read(path).items()}
+    assert known == {mirrored.archive: archive_of(mirrored).digest, pulled.archive: "1" * 64}
+    assert f"other-1.0.0.tgz is pinned in {path} from now on" in run.said
+
+
+def test_a_chart_that_changed_after_its_first_use_is_not_brought(mirrored: Chart, tmp_path: Path) -> None:
+    path, first = tmp_path / "prod.lock", archive_of(mirrored).digest
+    run_charts(Run(), mirrored, lock_file=str(path))
+    (tmp_path / mirrored.archive).write_bytes(b"\x1f\x8b second")
+    run = Run(paths={mirrored.path: first})
+    (refusal,) = run_charts(run, mirrored, lock_file=str(path))
+    assert isinstance(refusal, FunctionCommand) and refusal.function.__name__ == "fail"
+    assert archive_of(mirrored).digest in run.said[0] and f"{first} is expected by {path}" in run.said[0]
+
+
+def test_a_pulled_chart_that_is_not_that_of_the_lock_file_is_pulled_again(tmp_path: Path) -> None:
+    path, pulled = tmp_path / "prod.lock", Chart("a", "1.0.0", repository="https://charts.example")
+    run_charts(Run(paths={pulled.path: "1" * 64}), pulled, lock_file=str(path))
+    assert run_charts(Run(paths={pulled.path: "1" * 64}), pulled, lock_file=str(path)) == []
+    (pull,) = run_charts(Run(paths={pulled.path: "2" * 64}), pulled, lock_file=str(path))
+    assert isinstance(pull, FunctionCommand) and pull.args[0].digest == "1" * 64
+
+
+def test_a_damaged_lock_file_stops_charts(mirrored: Chart, tmp_path: Path) -> None:
+    (tmp_path / "prod.lock").write_text("[")
+    run = Run()
+    run_charts(run, mirrored, lock_file=str(tmp_path / "prod.lock"))
+    assert "is not a lock file" in run.said[0]
 
 
 # -- Secrets -------------------------------------------------------------------------------------------------
