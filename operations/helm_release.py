@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from shlex import quote
@@ -16,6 +17,7 @@ from typing import Any
 
 import gevent
 import yaml
+from gevent.event import Event
 from paramiko import SSHException
 from pyinfra.api import FunctionCommand
 from pyinfra.api.host import Host
@@ -46,12 +48,16 @@ from piclusterops.kube_commands import operated, waiting
 from piclusterops.operations.managed import Commands, refuse, unknown_state
 from piclusterops.operations.quiet import fail, privileges, run_quietly
 from piclusterops.platform import merged
-from piclusterops.release_causes import Evidence, causes, objects_of, typed
+from piclusterops.release_causes import Cause, Evidence, causes, objects_of, typed
+from piclusterops.release_certain import Doubt, Sight
 from piclusterops.value_digest import canonical, digest_of, is_mark_of, mark_of
 
 #: How long a rollback waits for the old revision to be ready again, in seconds, at most.
 _ROLLBACK_S = 300
 _SAY_EVERY_S = 30.0
+#: How often it is looked whether Helm waits in vain, in seconds.
+_LOOK_EVERY_S = 15.0
+_LOOK_AT_MOST_S = 100.0
 
 
 Report = Callable[[Outcome], None]
@@ -223,6 +229,7 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
         show_difference(host, wanted, current)
     action = "upgrading" if current else "installing"
     host.log(f"{action} {wanted.release} ({wanted.chart.label}), up to {wanted.timeout_s} s")
+    word = secrets.token_hex(8) if wanted.wait and _is_helm_4(wanted) else ""
     command = shell.upgrade(
         wanted.release,
         wanted.namespace,
@@ -232,9 +239,11 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
         wanted.wait,
         wanted.create_namespace,
         force_conflicts=_may_force(wanted, current),
+        word=word,
     )
+    hopeless = _Hopeless()
     try:
-        with _patience(host, wanted):
+        with _patience(host, wanted), _watch(host, wanted, word, hopeless):
             ok, output = run_quietly(host, command, privileges(host), stdin=canonical(wanted.all_values))
     except (OSError, EOFError, SSHException) as error:
         reason = f"the connection broke off while Helm was at work: {error}; the next run waits for it"
@@ -243,7 +252,7 @@ def _apply(state: State, host: Host, wanted: Wanted, current: HelmRelease | None
         forget(host)
     _tell_unlocked(host, wanted, output)
     if not ok:
-        return _failed(host, wanted, kind, _explain(host, wanted, output.stderr), report)
+        return _failed(host, wanted, kind, _explain(host, wanted, output.stderr, hopeless), report)
     unready = _unready(host, wanted) if wanted.wait else None
     if unready:
         return _failed(host, wanted, kind, _explain_unready(host, wanted, unready), report)
@@ -266,6 +275,44 @@ def _patience(host: Host, wanted: Wanted) -> Iterator[None]:
         yield
     finally:
         saying.kill()
+
+
+@dataclass
+class _Hopeless:
+    """Why Helm was not waited for any longer, and after how many seconds; no causes while it is."""
+
+    causes: tuple[Cause, ...] = ()
+    waited_s: int = 0
+
+
+@contextmanager
+def _watch(host: Host, wanted: Wanted, word: str, hopeless: _Hopeless) -> Iterator[None]:
+    """End Helm once it is certain that it waits in vain: it marks the release as failed, as after its timeout."""
+
+    arguments, over = privileges(host), Event()
+
+    def look() -> None:
+        doubt = Doubt()
+        while not hopeless.causes and not over.wait(_LOOK_EVERY_S):
+            try:
+                sight = _sight(host, wanted, word, arguments)
+                found = doubt.certain(sight) if sight else []
+                if sight and found:
+                    hopeless.causes, hopeless.waited_s = tuple(found), sight.now - sight.since
+                    run_quietly(host, shell.end(word), arguments)
+            except (OSError, EOFError, SSHException, ValueError, KeyError, TypeError, AttributeError):
+                doubt = Doubt()  # Helm's own timeout decides while nothing can be seen
+
+    if not word:
+        yield
+        return
+    looking = gevent.spawn(look)
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join(_LOOK_AT_MOST_S)  # rather than to stop it in the middle of an execution
+        looking.kill()
 
 
 def _unready(host: Host, wanted: Wanted) -> str | None:
@@ -335,15 +382,27 @@ def _failed(host: Host, wanted: Wanted, kind: Kind, text: str, report: Report) -
     return fail(host, f"{host.name}: release {wanted.release} was not {kind}: {text}")
 
 
-def _explain(host: Host, wanted: Wanted, error: str) -> str:
+def _explain(host: Host, wanted: Wanted, error: str, hopeless: _Hopeless) -> str:
     """Causes, what became of the release, and the next command. The causes are gathered before a rollback ends them."""
-    secrets = wanted.hidden
-    evidence, after = _gather(host, wanted, without(error, secrets))
-    found = causes(evidence)
+    hidden = wanted.hidden
+    evidence, after = _gather(host, wanted, without(error, hidden))
+    found = _first(hopeless.causes, causes(evidence))
     ending = _roll_back(host, wanted, after)
+    if hopeless.causes:
+        given_up = f"it was waited for {hopeless.waited_s} s of {wanted.timeout_s} s only: waiting can't mend that"
+        ending.insert(0, given_up)
     lines = [found[0].text, *(f"  also: {cause.text}" for cause in found[1:]), *ending]
     lines.append(f"next: {found[0].next_command}")
-    return without("\n".join(lines), secrets)
+    return without("\n".join(lines), hidden)
+
+
+def _first(certain: Sequence[Cause], found: Sequence[Cause]) -> list[Cause]:
+    """Causes with the certain ones before the others, each once and as it was told last."""
+    if not certain:
+        return list(found)
+    known = {(cause.kind, cause.next_command): cause for cause in found}
+    first = [known.pop((cause.kind, cause.next_command), cause) for cause in certain]
+    return [*first, *(cause for cause in known.values() if cause.kind != "helm")]
 
 
 def _gather(host: Host, wanted: Wanted, error: str) -> tuple[Evidence, HelmRelease | None]:
@@ -359,6 +418,23 @@ def _gather(host: Host, wanted: Wanted, error: str) -> tuple[Evidence, HelmRelea
     except ValueError:
         items = []
     return Evidence(wanted.release, wanted.namespace, host.name, error, items, logs), after
+
+
+def _sight(host: Host, wanted: Wanted, word: str, arguments: dict[str, Any]) -> Sight | None:
+    """The release as it is while Helm is at work on it, in one execution; None when it is not, or that can't be seen.
+
+    Raises:
+        ValueError: the answer is not of the expected form.
+    """
+    ok, output = run_quietly(host, shell.watch(wanted.namespace, word), arguments)
+    times, _, rest = output.stdout.partition(f"{shell.NODES_MARK}\n")
+    if not ok or not rest:
+        return None
+    nodes, *objects = rest.split(f"{shell.OBJECTS_MARK}\n")
+    now, since = (int(time) for time in times.split())
+    items = objects_of([json.loads(text) for text in objects])
+    rooms = [(cpu, memory) for cpu, memory in (line.split() for line in nodes.splitlines())]
+    return Sight(Evidence(wanted.release, wanted.namespace, host.name, objects=items), since, now, rooms)
 
 
 def _sections(lines: list[str]) -> tuple[list[str], dict[str, list[str]], str]:

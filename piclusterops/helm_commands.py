@@ -25,6 +25,7 @@ UNLOCKED_MARK = "@@unlocked "
 VOLUME_MARK = "@@volume "
 OBJECTS_MARK = "@@objects"
 LOG_MARK = "@@log "
+NODES_MARK = "@@nodes"
 
 #: Helm's own folders, so that no setting or plugin of root's takes part.
 ENVIRONMENT = (
@@ -32,7 +33,10 @@ ENVIRONMENT = (
     f"HELM_DATA_HOME={STATE_DIR}/data; unset HELM_NAMESPACE HELM_DRIVER HELM_KUBECONTEXT"
 )
 _PENDING = "pending-install,pending-upgrade,pending-rollback,uninstalling"
+_WATCHED = "pods,jobs,deployments,statefulsets,daemonsets,replicasets"
 _KINDS = "pods,jobs,deployments,statefulsets,daemonsets,replicasets,persistentvolumeclaims,events"
+#: Which Helm of ours is at work: its process, and a word that its run knows it by.
+_AT_WORK = f"{STATE_DIR}/at-work"
 _LOG_LINES = 5
 _MOST_LOGS = 6
 
@@ -69,6 +73,7 @@ def upgrade(
     wait: bool = True,
     create_namespace: bool = False,
     force_conflicts: bool = False,
+    word: str = "",
 ) -> str:
     """Shell that installs or upgrades a release with the values on its stdin.
 
@@ -81,6 +86,7 @@ def upgrade(
         wait: whether to wait for that.
         create_namespace: whether to make the namespace.
         force_conflicts: whether fields that others changed are taken back; of server-side apply only.
+        word: by which `watch` and `end` know this Helm from those of other runs; needed for them only.
     """
     pairs = ",".join(f"{key}={'null' if value is None else value}" for key, value in labels.items())
     words = [f"{HELM} upgrade --install {quote(release)} {quote(chart)} -n {quote(namespace)} -f - --reset-values"]
@@ -89,10 +95,38 @@ def upgrade(
     words += ["--create-namespace"] if create_namespace else []
     words += ["--force-conflicts"] if force_conflicts else []
     # The notes of a chart on stdout may show secret values.
+    helm = f"{' '.join(words)} >/dev/null"
+    if word:
+        noted = quote(f'echo "$$ {word}" >{_AT_WORK}; exec {helm}')
+        helm = f"{{ sh -c {noted}; s=$?; rm -f {_AT_WORK}; [ $s = 0 ]; }}"
+    return f"{ENVIRONMENT}; {_locked(timeout_s + 60)} && {{ {_unlock(release, namespace)}; }} && {helm}"
+
+
+def _if_at_work(word: str) -> str:
+    """Shell that ends quietly unless the Helm of that word is at work; its process is `$p` then."""
+    return f'[ -f {_AT_WORK} ] && read -r p w <{_AT_WORK} && [ "$w" = {quote(word)} ] && [ -d "/proc/$p" ] || exit 0'
+
+
+def watch(namespace: str, word: str) -> str:
+    """Shell that prints what tells whether a Helm that is at work waits for what can't come; nothing when it is not.
+
+    The time here, and since when it is at work; what each node can hold; and objects of the namespace, without all
+    that is in `evidence` besides: it is read again and again.
+    """
+    space = f"-n {quote(namespace)}"
+    nodes = "'{range .items[*]}{.status.allocatable.cpu} {.status.allocatable.memory}{\"\\n\"}{end}'"
+    refused = "events --field-selector=reason=FailedCreate"
     return (
-        f"{ENVIRONMENT}; {_locked(timeout_s + 60)} && {{ {_unlock(release, namespace)}; }} && "
-        f"{' '.join(words)} >/dev/null"
+        f'{_if_at_work(word)}; exec 2>/dev/null; echo "$(date +%s) $(stat -c %Y {_AT_WORK})"; '
+        f"echo '{NODES_MARK}'; {KUBECTL} get nodes -o jsonpath={nodes}; "
+        f"echo '{OBJECTS_MARK}'; {KUBECTL} {space} get {_WATCHED} -o json; "
+        f"echo '{OBJECTS_MARK}'; {KUBECTL} {space} get {refused} -o json; true"
     )
+
+
+def end(word: str) -> str:
+    """Shell that ends a Helm that is at work: it marks its release as failed then."""
+    return f'{_if_at_work(word)}; kill -TERM "$p"'
 
 
 def rollback(release: str, namespace: str, revision: int, timeout_s: int, force_conflicts: bool = False) -> str:

@@ -266,6 +266,22 @@ def test_a_failed_upgrade_is_rolled_back_and_says_why(cluster: Cluster) -> None:
     assert cluster.converge(release(greeting="hello")).changes == {}
 
 
+def test_helm_is_not_let_wait_for_what_waiting_can_not_mend(cluster: Cluster) -> None:
+    cluster.converge(release(greeting="hello"))
+    revision, _ = cluster.status("web")
+    started = time.monotonic()
+    failed = cluster.run(
+        release(image="fail.invalid/crashloopbackoff").replace("timeout_s=60", "timeout_s=400"), options=("-y",)
+    )
+    assert failed.returncode == 1
+    assert time.monotonic() - started < 200
+    assert "release web was not upgraded: pod web-" in failed.output
+    assert "container app ends again and again (exit code 1)" in failed.output
+    assert "s of 400 s only: waiting can't mend that" in failed.output
+    assert f"it was rolled back to revision {revision}, which is ready" in failed.output
+    assert cluster.status("web") == (revision + 2, "deployed")
+
+
 def test_a_failed_hook_is_named_with_its_job(cluster: Cluster) -> None:
     cluster.converge(release(greeting="hello"))
     failed = cluster.run(release(hook="fail.invalid/failed"), options=("-y",))

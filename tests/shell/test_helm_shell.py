@@ -6,10 +6,13 @@ import base64
 import gzip
 import io
 import json
+import os
 import subprocess
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -118,6 +121,59 @@ def test_one_run_of_helm_at_a_time(server: Server) -> None:
     assert ok(server.run(upgrade())) == ""
     first.join()
     assert len(server.called("helm")) == 2
+
+
+@contextmanager
+def helm_at_work(server: Server, word: str) -> Iterator[subprocess.Popen[str]]:
+    """A Helm that waits, until it is ended or the block is over."""
+    environment = {**os.environ, "PATH": f"{server.bin}:{os.environ['PATH']}"}
+    run = subprocess.Popen(["dash", "-c", server.shell(upgrade(word=word))], env=environment, text=True)
+    at_work = server.path(f"{shell.STATE_DIR}/at-work")
+    try:
+        while not (at_work.is_file() and at_work.read_text()):
+            assert run.poll() is None
+            time.sleep(0.02)
+        yield run
+    finally:
+        ok(server.run(shell.end(word)))
+        run.wait(10)
+
+
+def test_a_helm_that_is_known_by_its_word_gets_its_input_and_tells_how_it_ended(server: Server) -> None:
+    server.helm(f"cat >{server.root}/values")
+    ok(server.run(upgrade(word="abc"), stdin='{"password":"hunter2"}'))
+    assert (server.root / "values").read_text() == '{"password":"hunter2"}'
+    server.helm("echo why >&2; exit 3")
+    failed = server.run(upgrade(word="abc"))
+    assert failed.returncode != 0 and failed.stderr == "why\n"
+    assert not server.path(f"{shell.STATE_DIR}/at-work").exists()
+
+
+def test_what_a_helm_at_work_waits_for_is_seen_by_its_own_run_alone(server: Server) -> None:
+    server.helm("exec sleep 30")
+    server.kubectl(
+        'case "$*" in *nodes*) echo "4 8Gi";; *FailedCreate*) echo "{}";; *pods*) echo "{}{}";; esac; echo odd >&2'
+    )
+    assert ok(server.run(shell.watch("demo", "abc"))) == ""
+    with helm_at_work(server, "abc"):
+        done = server.run(shell.watch("demo", "abc"))
+        times, *rest = ok(done).splitlines()
+        now, since = map(int, times.split())
+        assert 0 <= now - since < 10 and done.stderr == ""
+        assert rest == ["@@nodes", "4 8Gi", "@@objects", "{}{}", "@@objects", "{}"]
+        assert ok(server.run(shell.watch("demo", "other"))) == ""
+    assert ok(server.run(shell.watch("demo", "abc"))) == ""
+
+
+def test_a_helm_at_work_is_ended_by_its_own_run_alone(server: Server) -> None:
+    server.helm("trap 'echo cancelled >&2; exit 1' TERM; sleep 30 & wait")
+    with helm_at_work(server, "abc") as run:
+        ok(server.run(shell.end("other")))
+        time.sleep(0.3)
+        assert run.poll() is None
+        ok(server.run(shell.end("abc")))
+        assert run.wait(10) != 0
+    ok(server.run(shell.end("abc")))
 
 
 def test_evidence_holds_storage_logs_and_objects(server: Server) -> None:
