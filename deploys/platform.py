@@ -70,8 +70,9 @@ def _store(cluster: Cluster) -> SecretStore:
 def platform(cluster: Cluster) -> None:
     """Install, upgrade and report the releases that the inventory selects, on the first server, in their order.
 
-    A release that fails stops those that depend on it, and no other; the run fails at its end. What is off is removed
-    with ``--data platform_prune=true`` only. Costs nothing when nothing is selected.
+    A release that fails stops those that depend on it, and no other; the run fails at its end, also when one that it
+    left unchanged is not ready. What is off is removed with ``--data platform_prune=true`` only. Costs nothing when
+    nothing is selected.
     """
     if host.name != cluster.first_server.name:
         return
@@ -132,7 +133,7 @@ def platform(cluster: Cluster) -> None:
         remove=settings.platform_prune,
         _ignore_errors=True,
     )
-    operations.report(name="Report on the platform", progress=progress, prune_command=_prune_command())
+    operations.report(name="Report on the platform", progress=progress, prune_command=_prune_command(), hidden=hidden)
 
 
 def _failed(progress: Progress, release: str, text: str) -> None:

@@ -11,6 +11,7 @@ from piclusterops.helm_releases import (
     FAULT_MARK,
     FLUX_MARK,
     RELEASES_MARK,
+    WORKLOADS_MARK,
     HelmState,
     parse,
 )
@@ -19,6 +20,11 @@ from piclusterops.k3s_config import BINARY, KUBECONFIG
 _SELECTOR = "owner=helm,status!=superseded"
 _FLUX_FIELDS = ("metadata.namespace", "metadata.name", "spec.suspend", "spec.releaseName", "spec.targetNamespace")
 _FLUX_ROW = '{"|"}'.join(f"{{.{field}}}" for field in (*_FLUX_FIELDS, "spec.storageNamespace"))
+
+_WORKLOAD_FIELDS = ("spec.replicas", "status.readyReplicas", "status.desiredNumberScheduled", "status.numberReady")
+_WORKLOAD_ROW = '{"|"}'.join(
+    f"{{.{field}}}" for field in ("kind", "metadata.namespace", "metadata.name", *_WORKLOAD_FIELDS)
+)
 
 
 def _items(row: str) -> str:
@@ -45,6 +51,8 @@ LC_ALL=C awk '{{ i = index($0, "\\"chart\\":{{\\"metadata\\":{{"); if (i) print 
 chart=${{head#*'"name":"'}}; version=${{head#*'"version":"'}}
 [ -z "$head" ] || printf '%s %s %s %s\\n' "$namespace" "$name" "${{chart%%'"'*}}" "${{version%%'"'*}}"; done
 fi
+echo '{WORKLOADS_MARK}'
+k deployments,statefulsets,daemonsets -A {_items(_WORKLOAD_ROW)} && printf '%s\\n' "$out"
 echo '{FLUX_MARK}'
 if k --raw /apis/helm.toolkit.fluxcd.io; then
 c=$(mktemp -d) && k helmreleases.helm.toolkit.fluxcd.io -A --cache-dir="$c" {_items(_FLUX_ROW)} && printf '%s\\n' "$out"
@@ -53,7 +61,10 @@ fi; fi"""
 
 
 class HelmReleases(FactBase[HelmState | None]):
-    """All Helm releases of the cluster and their owners, in one round trip; None on a host without an API server."""
+    """All Helm releases of the cluster, their owners, and which workloads are ready, in one round trip.
+
+    None on a host without an API server.
+    """
 
     def command(self) -> str:
         return _SCRIPT

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from shlex import quote
 from typing import Any
 
@@ -342,7 +342,7 @@ def _not_ready(kind: str, name: str) -> str:
 
 def _explain_unready(host: Host, wanted: Wanted, unready: str) -> str:
     """Causes and the next command. What operators work on is not rolled back: data may have been changed already."""
-    evidence, _ = _gather(host, wanted, "")
+    evidence, _ = _gather(host, wanted.release, wanted.namespace, "")
     found = [cause for cause in causes(evidence) if cause.kind != "helm"]
     run_quietly(host, shell.mark_unready(wanted.release, wanted.namespace), privileges(host))
     lines = [unready.splitlines()[-1], *(f"  {cause.text}" for cause in found)]
@@ -385,7 +385,7 @@ def _failed(host: Host, wanted: Wanted, kind: Kind, text: str, report: Report) -
 def _explain(host: Host, wanted: Wanted, error: str, hopeless: _Hopeless) -> str:
     """Causes, what became of the release, and the next command. The causes are gathered before a rollback ends them."""
     hidden = wanted.hidden
-    evidence, after = _gather(host, wanted, without(error, hidden))
+    evidence, after = _gather(host, wanted.release, wanted.namespace, without(error, hidden))
     found = _first(hopeless.causes, causes(evidence))
     ending = _roll_back(host, wanted, after)
     if hopeless.causes:
@@ -405,19 +405,27 @@ def _first(certain: Sequence[Cause], found: Sequence[Cause]) -> list[Cause]:
     return [*first, *(cause for cause in known.values() if cause.kind != "helm")]
 
 
-def _gather(host: Host, wanted: Wanted, error: str) -> tuple[Evidence, HelmRelease | None]:
+def why_unready(host: Host, release: str, namespace: str, hidden: Sequence[str]) -> list[Cause]:
+    """Why a release that nothing was done about is not ready, in one execution; empty when nothing tells."""
+    evidence, _ = _gather(host, release, namespace, "")
+    return [
+        replace(cause, text=without(cause.text, tuple(hidden))) for cause in causes(evidence) if cause.kind != "helm"
+    ]
+
+
+def _gather(host: Host, release: str, namespace: str, error: str) -> tuple[Evidence, HelmRelease | None]:
     """What tells why, in one execution, and the release as it is now."""
-    _, output = run_quietly(host, shell.evidence(wanted.release, wanted.namespace), privileges(host))
+    _, output = run_quietly(host, shell.evidence(release, namespace), privileges(host))
     storage, logs, objects = _sections(output.stdout_lines)
     try:
-        after = parse(storage).release(wanted.namespace, wanted.release)
+        after = parse(storage).release(namespace, release)
     except (KeyError, ValueError):
         after = None
     try:
         items = objects_of([json.loads(objects)]) if objects.strip() else []
     except ValueError:
         items = []
-    return Evidence(wanted.release, wanted.namespace, host.name, error, items, logs), after
+    return Evidence(release, namespace, host.name, error, items, logs), after
 
 
 def _sight(host: Host, wanted: Wanted, word: str, arguments: dict[str, Any]) -> Sight | None:

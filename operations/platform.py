@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import gevent
 from pydantic import SecretStr
 from pyinfra import host
 from pyinfra.api import operation
 
 from piclusterops.catalogue import Release, catalogue
-from piclusterops.facts.cache import cached_fact
+from piclusterops.facts.cache import cached_fact, forget
 from piclusterops.facts.helm import HelmReleases
 from piclusterops.facts.snapshot import Query
 from piclusterops.helm_charts import Chart
 from piclusterops.operations.helm import chart_commands
-from piclusterops.operations.helm_release import Wanted, absent_commands, release_commands
+from piclusterops.operations.helm_release import Wanted, absent_commands, release_commands, why_unready
 from piclusterops.operations.kube_secrets import WantedSecret, secret_commands
 from piclusterops.operations.managed import refuse
 from piclusterops.platform import Planned
 from piclusterops.platform_run import Outcome, Progress, leftovers, uninstall_order
+from piclusterops.release_causes import Cause, typed
 
 #: All Secrets: name -> key -> value.
 SecretValues = Callable[[], Mapping[str, Mapping[str, SecretStr]]]
 _RESTART_S = 600
+#: How long releases that nothing was done about may take to be ready, in seconds: nodes may have just restarted.
+_READY_S = 180
+_POLL_S = 5.0
+#: Of so many releases that are not ready it is asked why, at an execution each.
+_EXPLAINED = 4
 
 
 @operation()
@@ -140,16 +148,20 @@ def prune(progress: Progress, remove: bool) -> Any:
 
 
 @operation()
-def report(progress: Progress, prune_command: str) -> Any:
+def report(progress: Progress, prune_command: str, hidden: Callable[[], tuple[str, ...]]) -> Any:
     """
-    Tell what became of each release, and fail when one failed.
+    Tell what became of each release, and fail when one failed, or one that was left unchanged is not ready.
 
     + progress: what has become of the releases
     + prune_command: what removes releases that are off
+    + hidden: gives texts that must not be shown, should a log of a pod have them
+
+    Pods that start have up to three minutes for that. Only then does it cost more than was read already.
     """
     if not host.state.is_executing:
         host.noop("told at the end of a run")
         return
+    _look_after_unchanged(progress, hidden)
     lines = progress.told(prune_command)
     if progress.failed:
         yield refuse("\n".join(lines))
@@ -157,3 +169,37 @@ def report(progress: Progress, prune_command: str) -> Any:
     for line in lines:
         host.log(line)
     host.noop("no release failed")
+
+
+def _look_after_unchanged(progress: Progress, hidden: Callable[[], tuple[str, ...]]) -> None:
+    """Correct what is told of releases that were left unchanged and are not ready."""
+    deadline = time.monotonic() + min(_READY_S, progress.platform.cluster.settings.ready_timeout_s)
+    said = False
+    while True:
+        live = cached_fact(HelmReleases)
+        if live is None or live.fault:
+            return  # the releases themselves have failed because of that
+        found = progress.unready(live)
+        if not found or time.monotonic() >= deadline:
+            break
+        if not said:
+            said = True
+            host.log(f"waiting until these are ready: {', '.join(found)}")
+        gevent.sleep(_POLL_S)
+        forget(host)
+    for number, (name, lines) in enumerate(found.items()):
+        planned = progress.platform.planned(name)
+        current = live.release(planned.release.namespace or "", name)
+        known = why_unready(host, name, planned.release.namespace or "", hidden()) if number < _EXPLAINED else []
+        text = _told_of_unready(planned, lines, known, current.revision if current else 0)
+        progress.outcomes[name] = Outcome(name, "not ready", text)
+
+
+def _told_of_unready(planned: Planned, lines: Sequence[str], known: Sequence[Cause], revision: int) -> str:
+    namespace = planned.release.namespace or ""
+    if any(line.endswith("is not there") for line in lines):
+        command = typed(host.name, namespace, f"rollback {planned.name} {revision}")
+        return "\n".join([*lines, f"next: {command}  # makes anew what is missing"])
+    look = f"ssh {host.name} sudo k3s kubectl -n {namespace} get pods,events"
+    command = known[0].next_command if known else look
+    return "\n".join([*lines, *(f"  {cause.text}" for cause in known), f"next: {command}"])

@@ -24,6 +24,7 @@ SERVER_SIDE = "server-side"
 RELEASES_MARK = "@@releases"
 CHARTS_MARK = "@@charts"
 FLUX_MARK = "@@flux"
+WORKLOADS_MARK = "@@workloads"
 FAULT_MARK = "@@fault "
 
 _STORAGE_TYPE = "helm.sh/release.v1"
@@ -37,7 +38,7 @@ Key = tuple[str, str]
 
 
 #: What a run can make of a release.
-Kind = Literal["installed", "upgraded", "unchanged", "removed", "failed", "skipped", "left to Flux"]
+Kind = Literal["installed", "upgraded", "unchanged", "removed", "not ready", "failed", "skipped", "left to Flux"]
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,24 @@ class HelmRelease:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """How many pods a Deployment, StatefulSet or DaemonSet is to have, and how many of them are ready."""
+
+    wanted: int
+    ready: int
+
+
+@dataclass(frozen=True)
 class HelmState:
     """All releases of a cluster, by namespace and name.
 
     `flux` names the Flux HelmRelease (`namespace/name`) that is in charge of a release and not suspended; the release
-    itself need not exist yet. With a `fault` nothing else is known.
+    itself need not exist yet. `workloads` are by kind, namespace and name. With a `fault` nothing else is known.
     """
 
     releases: Mapping[Key, HelmRelease] = field(default_factory=dict)
     flux: Mapping[Key, str] = field(default_factory=dict)
+    workloads: Mapping[tuple[str, str, str], Workload] = field(default_factory=dict)
     fault: str = ""
 
     def release(self, namespace: str, name: str) -> HelmRelease | None:
@@ -137,7 +147,7 @@ def parse(output: Sequence[str]) -> HelmState:
     Raises:
         ValueError: it is not of the expected form.
     """
-    sections: dict[str, list[str]] = {RELEASES_MARK: [], CHARTS_MARK: [], FLUX_MARK: []}
+    sections: dict[str, list[str]] = {RELEASES_MARK: [], CHARTS_MARK: [], FLUX_MARK: [], WORKLOADS_MARK: []}
     lines: list[str] | None = None
     for line in output:
         if line.startswith(FAULT_MARK):
@@ -151,7 +161,11 @@ def parse(output: Sequence[str]) -> HelmState:
         else:
             lines.append(line)
     charts = dict(_foreign_chart(line) for line in sections[CHARTS_MARK])
-    return HelmState(_releases(sections[RELEASES_MARK], charts), _flux(sections[FLUX_MARK]))
+    return HelmState(
+        _releases(sections[RELEASES_MARK], charts),
+        _flux(sections[FLUX_MARK]),
+        _workloads(sections[WORKLOADS_MARK]),
+    )
 
 
 def _releases(lines: Sequence[str], charts: Mapping[tuple[str, str], tuple[str, str]]) -> dict[Key, HelmRelease]:
@@ -185,6 +199,20 @@ def _foreign_chart(line: str) -> tuple[tuple[str, str], tuple[str, str]]:
     """`namespace secret chart version`, the last two read from the release itself."""
     namespace, secret, chart, version = [*line.split(" "), "", ""][:4]
     return (namespace, secret), (chart, version)
+
+
+def _workloads(lines: Sequence[str]) -> dict[tuple[str, str, str], Workload]:
+    """Rows `kind|namespace|name|wanted|ready` with another pair for DaemonSets; what the API leaves out is none."""
+    found: dict[tuple[str, str, str], Workload] = {}
+    for line in lines:
+        fields = line.split("|")
+        if len(fields) != 7:
+            continue
+        kind, namespace, name, *numbers = fields
+        replicas, ready, on_nodes, ready_on_nodes = (int(number or 0) for number in numbers)
+        counts = (on_nodes, ready_on_nodes) if kind == "DaemonSet" else (replicas, ready)
+        found[kind, namespace, name] = Workload(*counts)
+    return found
 
 
 def _flux(lines: Sequence[str]) -> dict[Key, str]:

@@ -6,10 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from piclusterops.helm_releases import HelmRelease, HelmState, Kind, Outcome
-from piclusterops.platform import Platform, dependencies
+from piclusterops.platform import Planned, Platform, dependencies
 
 #: In this order they are told.
-KINDS: tuple[Kind, ...] = ("installed", "upgraded", "removed", "unchanged", "left to Flux", "failed", "skipped")
+KINDS: tuple[Kind, ...] = (
+    "installed",
+    "upgraded",
+    "removed",
+    "unchanged",
+    "left to Flux",
+    "not ready",
+    "failed",
+    "skipped",
+)
 _GONE = ("uninstalled", "uninstalling")
 
 
@@ -37,8 +46,18 @@ class Progress:
 
     @property
     def failed(self) -> bool:
-        """Whether any release failed, or was skipped because of that."""
-        return any(outcome.kind in ("failed", "skipped") for outcome in self.outcomes.values())
+        """Whether any release failed, was skipped because of that, or is not ready."""
+        return any(outcome.kind in ("not ready", "failed", "skipped") for outcome in self.outcomes.values())
+
+    def unready(self, live: HelmState) -> dict[str, list[str]]:
+        """Releases that were left unchanged, and whose workloads are not ready: by name, which and how, in lines."""
+        found: dict[str, list[str]] = {}
+        for planned in self.platform.releases:
+            if self.kind(planned.name) == "unchanged":
+                lines = [line for entry in planned.release.health if (line := _fault_of(planned, entry, live))]
+                if lines:
+                    found[planned.name] = lines
+        return found
 
     def told(self, prune_command: str) -> list[str]:
         """The report, in lines."""
@@ -56,11 +75,22 @@ class Progress:
         return lines
 
 
+def _fault_of(planned: Planned, entry: str, live: HelmState) -> str:
+    """What is wrong with a workload of a release, empty for nothing; one that is to have no pods has what it wants."""
+    kind, _, name = entry.partition("/")
+    workload = live.workloads.get((kind, planned.release.namespace or "", name))
+    if workload is None:
+        return f"{kind} {name} is not there"
+    if workload.ready >= workload.wanted:
+        return ""
+    return f"of {kind} {name} {workload.ready} of {workload.wanted} pods are ready"
+
+
 def _of_kind(kind: Kind, found: list[Outcome]) -> Iterable[str]:
-    if kind in ("failed", "skipped"):
+    if kind in ("not ready", "failed", "skipped"):
         for outcome in found:
             first, *rest = outcome.text.splitlines() or [""]
-            yield f"  {kind}: {outcome.release}{': ' if kind == 'failed' else ' '}{first}"
+            yield f"  {kind}: {outcome.release}{' ' if kind == 'skipped' else ': '}{first}"
             yield from (f"    {line}" for line in rest)
     elif found and kind != "unchanged":
         yield f"  {kind}: {', '.join(_with_text(outcome) for outcome in found)}"

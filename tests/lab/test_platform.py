@@ -438,6 +438,36 @@ def test_a_run_that_was_killed_amid_a_release_is_finished_by_the_next(cluster: C
     assert cluster.run().changes == {}
 
 
+def test_what_is_down_fails_a_run_that_changes_nothing_and_what_just_restarts_does_not(cluster: Cluster) -> None:
+    before, space = cluster.revisions(), catalogue()["nifi"].namespace
+    cluster.kubectl(f"-n {space} set image statefulset/nifi '*={CRASHES}'")
+    until(lambda: any("/nifi-0 " in pod for pod in cluster.unready()))
+    result = cluster.run(ready_timeout_s=30)
+    text = said(result)
+    assert "not ready: nifi: of StatefulSet nifi 0 of 1 pods are ready" in text
+    assert "ends again and again (exit code 1)" in text
+    assert f"next: ssh {SERVER} sudo k3s kubectl -n {space} logs nifi-0" in text
+    assert cluster.changed_since(before) == set()
+
+    cluster.kubectl(
+        f"-n {space} rollout undo statefulset/nifi && k3s kubectl -n {space} delete pod nifi-0 --wait=false"
+    )
+    result = cluster.run()
+    assert (result.returncode, result.changes) == (0, {}), result.output[-3000:]
+    assert cluster.unready() == []
+
+
+def test_what_somebody_deleted_is_named_with_how_to_make_it_anew(cluster: Cluster) -> None:
+    space = catalogue()["grafana"].namespace
+    cluster.kubectl(f"-n {space} delete deployment grafana")
+    text = said(cluster.run(ready_timeout_s=30))
+    assert "not ready: grafana: Deployment grafana is not there" in text
+    typed = re.search(r"next: ssh pi-master sudo (helm .* rollback grafana \d+)", text)
+    assert typed
+    out(cluster.lab, SERVER, f"{typed[1]} --wait")
+    assert cluster.run().changes == {}
+
+
 def test_what_is_off_stays_until_it_is_pruned_and_its_volumes_stay_after_that(cluster: Cluster) -> None:
     def volume() -> str:
         return cluster.kubectl("-n data-platform get pvc jupyterlab -o jsonpath={.spec.volumeName}")

@@ -250,6 +250,14 @@ def test_the_chart_of_others_is_read_on_the_host(server: Server) -> None:
     assert not state.fault
 
 
+def test_workloads_are_read_with_the_releases(server: Server) -> None:
+    server.kubectl('case "$*" in *deployments,*) echo "Deployment|data|trino|1|1||";; esac')
+    state = helm_releases.parse(ok(server.run(helm_fact.HelmReleases().command())).splitlines())
+    assert state.workloads["Deployment", "data", "trino"].ready == 1
+    (call,) = [call for call in server.called("k3s") if "deployments,statefulsets,daemonsets" in call]
+    assert "{.status.readyReplicas}" in call
+
+
 def test_flux_is_asked_without_what_kubectl_remembers(server: Server) -> None:
     server.kubectl('case "$*" in *helmreleases*) [ -d "${4#--cache-dir=}" ] && echo "flux-system|web|||demo|";; esac')
     state = helm_releases.parse(ok(server.run(helm_fact.HelmReleases().command())).splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from piclusterops.helm_releases import HelmRelease, chart_label, parse, split_chart
+from piclusterops.helm_releases import HelmRelease, Workload, chart_label, parse, split_chart
 
 TYPE = "helm.sh/release.v1"
 
@@ -63,6 +63,21 @@ def test_other_secrets_and_remarks_of_kubectl_are_no_releases() -> None:
     assert (
         parse(["@@releases", "No resources found", "data token Opaque 1 5m owner=helm,name=x,version=1"]).releases == {}
     )
+
+
+def test_workloads_are_known_by_how_many_pods_they_want_and_have() -> None:
+    rows = [
+        "Deployment|data|trino|2|1||",
+        "StatefulSet|data|nifi|1|||",
+        "DaemonSet|logs|fluentd|||4|3",
+        "Deployment|a|b|0|||",
+    ]
+    assert parse(["@@releases", "@@charts", "@@workloads", *rows, "@@flux"]).workloads == {
+        ("Deployment", "data", "trino"): Workload(2, 1),
+        ("StatefulSet", "data", "nifi"): Workload(1, 0),
+        ("DaemonSet", "logs", "fluentd"): Workload(4, 3),
+        ("Deployment", "a", "b"): Workload(0, 0),
+    }
 
 
 def test_an_active_flux_release_is_in_charge_even_before_it_installs() -> None:

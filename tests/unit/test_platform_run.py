@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from platform_samples import platform, release
 
-from piclusterops.helm_releases import DIGEST_LABEL, HelmRelease, HelmState, Outcome
+from piclusterops.helm_releases import DIGEST_LABEL, HelmRelease, HelmState, Outcome, Workload
 from piclusterops.platform_run import Progress, leftovers, uninstall_order
 
 BASE = release("base")
@@ -67,6 +67,67 @@ def test_a_run_that_changed_nothing_takes_one_line(progress: Progress) -> None:
     for name in ("base", "sql", "web", "alone"):
         progress.tell(Outcome(name, "unchanged"))
     assert progress.told("x") == ["Platform: 4 unchanged"]
+
+
+# -- what was left unchanged ---------------------------------------------------------------------------------
+
+TRINO = release("trino", health=["Deployment/trino-coordinator", "DaemonSet/trino-agent", "StatefulSet/trino"])
+SPACE = "data-platform"
+
+
+def workloads(**ready: int | None) -> HelmState:
+    """A cluster whose workloads of Trino have so many of two pods ready; None for one that is not there."""
+    names = {"coordinator": ("Deployment", "trino-coordinator"), "agent": ("DaemonSet", "trino-agent")}
+    names["trino"] = ("StatefulSet", "trino")
+    given = {"coordinator": 2, "agent": 2, "trino": 2} | ready
+    return HelmState(
+        workloads={
+            (names[key][0], SPACE, names[key][1]): Workload(2, count)
+            for key, count in given.items()
+            if count is not None
+        }
+    )
+
+
+def unready(state: HelmState, kind: str = "unchanged") -> dict[str, list[str]]:
+    progress = Progress(platform([TRINO, ALONE]))
+    progress.tell(Outcome("trino", kind))  # type: ignore[arg-type]
+    progress.tell(Outcome("alone", "unchanged"))
+    return progress.unready(state)
+
+
+def test_a_release_that_is_unchanged_and_not_ready_is_found() -> None:
+    assert unready(workloads()) == {}
+    assert unready(workloads(coordinator=1, agent=0)) == {
+        "trino": [
+            "of Deployment trino-coordinator 1 of 2 pods are ready",
+            "of DaemonSet trino-agent 0 of 2 pods are ready",
+        ]
+    }
+    assert unready(workloads(trino=None)) == {"trino": ["StatefulSet trino is not there"]}
+
+
+def test_one_that_somebody_scaled_to_none_is_as_it_is_to_be() -> None:
+    state = HelmState(workloads={**workloads().workloads, ("StatefulSet", SPACE, "trino"): Workload(0, 0)})
+    assert unready(state) == {}
+
+
+@pytest.mark.parametrize("kind", ["installed", "upgraded", "failed", "skipped", "left to Flux"])
+def test_what_was_waited_for_already_or_is_anothers_is_not_looked_at(kind: str) -> None:
+    assert unready(workloads(coordinator=0), kind) == {}
+
+
+def test_what_is_not_ready_fails_the_run_and_stops_nothing(progress: Progress) -> None:
+    progress.outcomes["sql"] = Outcome("sql", "not ready", "of StatefulSet sql 0 of 1 pods are ready\nnext: look")
+    assert progress.failed and progress.obstacle("web") == ""
+    assert progress.told("x") == [
+        "Platform: 1 not ready",
+        "  not ready: sql: of StatefulSet sql 0 of 1 pods are ready",
+        "    next: look",
+    ]
+
+
+# -- what is off ---------------------------------------------------------------------------------------------
 
 
 def live(*names: str, ours: bool = True, status: str = "deployed", flux: str = "") -> HelmState:
