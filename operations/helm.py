@@ -299,8 +299,9 @@ def release(
     + query: the query of all of Helm's operations here, see `query_for`
 
     Nothing happens when chart (by digest), values and status are right, or when an active HelmRelease of Flux is in
-    charge. An upgrade that fails is rolled back to the revision before, and the causes are told; a first installation
-    that fails is kept, and the next run goes on from there. A release that a killed run left pending is unlocked.
+    charge. What waiting can't mend is not waited for (see `piclusterops.release_certain`). An upgrade that fails is
+    rolled back to the revision before, and the causes are told; a first installation that fails is kept, and the next
+    run goes on from there. A release that a killed run left pending is unlocked.
     Give the operation a name: without one pyinfra prints its arguments.
     """
     if _is_elsewhere(server):

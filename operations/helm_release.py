@@ -288,7 +288,6 @@ class _Hopeless:
 @contextmanager
 def _watch(host: Host, wanted: Wanted, word: str, hopeless: _Hopeless) -> Iterator[None]:
     """End Helm once it is certain that it waits in vain: it marks the release as failed, as after its timeout."""
-
     arguments, over = privileges(host), Event()
 
     def look() -> None:
@@ -296,8 +295,9 @@ def _watch(host: Host, wanted: Wanted, word: str, hopeless: _Hopeless) -> Iterat
         while not hopeless.causes and not over.wait(_LOOK_EVERY_S):
             try:
                 sight = _sight(host, wanted, word, arguments)
-                found = doubt.certain(sight) if sight else []
-                if sight and found:
+                if sight is None:
+                    doubt = Doubt()
+                elif found := doubt.certain(sight):
                     hopeless.causes, hopeless.waited_s = tuple(found), sight.now - sight.since
                     run_quietly(host, shell.end(word), arguments)
             except (OSError, EOFError, SSHException, ValueError, KeyError, TypeError, AttributeError):
