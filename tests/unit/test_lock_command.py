@@ -154,6 +154,22 @@ def test_charts_are_held_to_the_file(folder: Path) -> None:
         assert part in text
 
 
+def test_of_a_mirror_at_a_url_another_digest_is_refused_and_silence_is_not(folder: Path) -> None:
+    """One that is down keeps nobody from a run that needs nothing of it."""
+    text = Path("one.py").read_text()
+    Path("one.py").write_text(text.replace('"charts"', repr((folder / "charts").as_uri())))
+    archive = folder / "charts" / charts_of(platform())["metallb"].archive
+    content = archive.read_bytes()
+    archive.unlink()
+    assert missing_charts(platform()) == {}
+    archive.write_bytes(content)
+    assert run().exit_code == 0 and missing_charts(platform()) == {}
+    archive.write_bytes(b"\x1f\x8bchanged")
+    assert list(missing_charts(platform())) == ["metallb"]
+    archive.unlink()
+    assert missing_charts(platform()) == {}
+
+
 def test_helm_of_a_directory_is_held_to_the_file(folder: Path) -> None:
     check_helm(platform())  # nothing is pinned
     assert run().exit_code == 0
