@@ -162,8 +162,8 @@ class ClusterSettings(_Model):
     )
     lock_file: str | None = Field(
         None,
-        description="File with the digests of K3s, Helm and other people's charts, filled by `picluster lock` or else "
-        "by their first use; `<inventory>.lock` beside the inventory.",
+        description="File with the digests of K3s, Helm and other people's charts, filled by "
+        "`picluster lock --env ENV` or else by their first use; `<inventory>.lock` beside the inventory.",
     )
     airgap_images: bool = Field(False, description="Also put the release's image archive on every node.")
     datastore: Literal["sqlite", "etcd"] = Field(
