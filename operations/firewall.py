@@ -71,7 +71,7 @@ done <{_STAGED}/healthy"""
 def wanted_files(cluster: Cluster, node: Node) -> dict[str, ManagedFile]:
     """The files of a node's firewall: the ruleset, which tells of the network and is root's only, and its unit."""
     return {
-        FILE: ManagedFile(compile_ruleset(firewall_of(cluster), node.role), "600"),
+        FILE: ManagedFile(compile_ruleset(firewall_of(cluster).at(node.name), node.role), "600"),
         UNIT_FILE: ManagedFile(render(UNIT)),
     }
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network, summarize_address_range
+from itertools import product
 from typing import Any, Literal
 
 from rich.table import Table
 
+from piclusterops.host_releases import NFS_SERVER, WIREGUARD, node_of
 from piclusterops.settings import ROLES, Cluster, ClusterSettings, Role
 from piclusterops.zones import (
     GROUPS,
@@ -79,7 +81,7 @@ def firewall_of(cluster: Cluster, settings: FirewallSettings | None = None) -> F
     """
     settings = settings or cluster.settings.firewall
     zones = {**_default_zones(cluster.settings, settings), **settings.zones}
-    rules = {**_default_rules(cluster.settings, settings), **settings.rules}
+    rules = {**_default_rules(cluster, settings), **settings.rules}
     firewall = Firewall(
         zones=zones,
         policies=_policies(zones, settings.policies),
@@ -152,7 +154,8 @@ def _rule(origin: str | Sequence[str], ports: str | Sequence[str], **more: Any) 
     return Rule.model_validate({"from": origin, "ports": ports, **more})
 
 
-def _default_rules(cluster: ClusterSettings, settings: FirewallSettings) -> dict[str, Rule]:
+def _default_rules(whole: Cluster, settings: FirewallSettings) -> dict[str, Rule]:
+    cluster = whole.settings
     trusted = ("management", "vpn")
     rules = {
         "ssh": _rule(trusted, str(settings.ssh_port), rate=settings.ssh_rate, comment="administration"),
@@ -170,11 +173,13 @@ def _default_rules(cluster: ClusterSettings, settings: FirewallSettings) -> dict
         rules["metallb"] = _rule("nodes", "7946", proto="tcp+udp", comment="MetalLB memberlist")
     if cluster.vpn_cidr:
         anywhere = ("public", "management", "internal", "services")
-        rules["vpn"] = _rule(anywhere, str(cluster.vpn_port), proto="udp", roles="master", comment="WireGuard")
-    return rules | _optional_rules(settings)
+        end = node_of(whole, WIREGUARD)  # else somebody made the VPN himself, on a server
+        where = {"nodes": end} if end else {"roles": "master"}
+        rules["vpn"] = _rule(anywhere, str(cluster.vpn_port), proto="udp", comment="WireGuard", **where)
+    return rules | _optional_rules(whole, settings)
 
 
-def _optional_rules(settings: FirewallSettings) -> dict[str, Rule]:
+def _optional_rules(cluster: Cluster, settings: FirewallSettings) -> dict[str, Rule]:
     rules: dict[str, Rule] = {}
     if settings.node_exporter:
         rules["node-exporter"] = _rule(("nodes", "pods"), "9100", comment="Prometheus")
@@ -185,6 +190,8 @@ def _optional_rules(settings: FirewallSettings) -> dict[str, Rule]:
         # up to 30000 in its reference; what is above is a NodePort
         ports = ("3260", "8500-8502", "9500-9503", "10000-29999")
         rules["longhorn"] = _rule("nodes", ports, comment="Longhorn")
+    if server := node_of(cluster, NFS_SERVER):
+        rules["nfs-server"] = _rule("nodes", "2049", nodes=server, comment="NFS v4")
     if settings.nfs_server:
         rules["nfs"] = _rule("nodes", "2049", roles="data_node", comment="NFS v4")
     return rules
@@ -301,6 +308,9 @@ def _unknown(firewall: Firewall) -> Iterator[str]:
         for origin in rule.from_:
             if origin not in zones and origin not in GROUPS:
                 yield f"rule {name}: {origin} is neither a zone nor nodes or servers; the zones are {', '.join(zones)}"
+        for node in rule.nodes:
+            if node not in firewall.nodes:
+                yield f"rule {name}: {node} is no node of this cluster"
 
 
 def _contradictions(firewall: Firewall) -> Iterator[str]:
@@ -356,8 +366,10 @@ def _locked_out(firewall: Firewall) -> Iterator[str]:
 def _ssh_accepted(firewall: Firewall, zone: str, families: Sequence[Family]) -> bool:
     """Whether every node, of whatever role, accepts SSH from a zone in one of the families."""
     ssh = Destination("host", "tcp", firewall.ssh_port)
+    everywhere = [*product(firewall.nodes, ROLES)]
     return any(
-        all(decide(firewall, role, zone, ssh, family).verdict == "accept" for role in ROLES) for family in families
+        all(decide(firewall.at(node), role, zone, ssh, family).verdict == "accept" for node, role in everywhere)
+        for family in families
     )
 
 

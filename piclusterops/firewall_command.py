@@ -84,7 +84,7 @@ def show(env: str, host: str) -> None:
     """Print the ruleset of a node as the inventory has it, for nft."""
     with plain_errors():
         _, cluster = _load(env)
-        click.echo(compile_ruleset(firewall_of(cluster), _node(cluster, host).role), nl=False)
+        click.echo(compile_ruleset(firewall_of(cluster).at(host), _node(cluster, host).role), nl=False)
 
 
 @firewall.command()
@@ -94,7 +94,7 @@ def diff(env: str, host: str) -> None:
     """Show what a deploy would change in the firewall of a node. Exit code 1 when it is not as the inventory has it."""
     with plain_errors():
         inventory, cluster = _load(env)
-        wanted = compile_ruleset(firewall_of(cluster), _node(cluster, host).role)
+        wanted = compile_ruleset(firewall_of(cluster).at(host), _node(cluster, host).role)
         with connected(inventory, host) as target:
             found = output_of(target, f"cat {FILE} 2>/dev/null || :")
             stamp, _, digest = output_of(target, f"cat {STAMP_DIR}/firewall || echo none; {DIGEST}").partition("\n")
@@ -122,8 +122,8 @@ def test_command(env: str, host: str) -> None:
     """
     with plain_errors():
         inventory, cluster = _load(env)
-        wall = firewall_of(cluster)
         node = _node(cluster, host)
+        wall = firewall_of(cluster).at(node.name)
     data = inventory.get_host(host).data
     address = str(data.get("ssh_hostname") or host)
     with plain_errors():

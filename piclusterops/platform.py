@@ -176,7 +176,7 @@ def _choice(settings: ClusterSettings, name: str) -> ReleaseChoice:
 
 
 def _chosen(releases: dict[str, Release], settings: ClusterSettings) -> tuple[dict[str, Release], list[Fault]]:
-    chosen = {name: release for name, release in sorted(releases.items()) if _is_on(release, settings)}
+    chosen = {name: release for name, release in sorted(releases.items()) if is_on(release, settings)}
     faults = [
         *_unknown(releases, settings),
         *_useless(releases, settings),
@@ -186,7 +186,8 @@ def _chosen(releases: dict[str, Release], settings: ClusterSettings) -> tuple[di
     return chosen, faults
 
 
-def _is_on(release: Release, settings: ClusterSettings) -> bool:
+def is_on(release: Release, settings: ClusterSettings) -> bool:
+    """Whether settings select a release; whether it goes together with the others is another question."""
     if release.source == "k3s":  # whatever the profile
         return _k3s_name(release) not in settings.k3s_disable
     enabled = _choice(settings, release.name).enabled

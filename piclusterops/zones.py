@@ -148,6 +148,9 @@ class Rule(_Model):
     roles: Annotated[tuple[Literal["master", "worker", "data_node"], ...], BeforeValidator(_several)] = Field(
         (), description="Only on nodes of these roles; on all when empty."
     )
+    nodes: Annotated[tuple[str, ...], BeforeValidator(_several)] = Field(
+        (), description="Only on these nodes, by name; on all when empty."
+    )
     rate: Rate | None = Field(None, description="Most new connections of one address; controllers have no limit.")
     comment: Comment = Field("", description="Why; it is shown in the ruleset.")
 
@@ -225,7 +228,10 @@ class FirewallSettings(_Model):
     embedded_registry: bool = Field(False, description="Open the ports of K3s' embedded registry between nodes.")
     node_exporter: bool = Field(True, description="Open node-exporter's port between nodes and to pods.")
     longhorn: bool = Field(False, description="Open Longhorn's ports between nodes.")
-    nfs_server: bool = Field(False, description="Open NFS (v4) on data nodes to the other nodes.")
+    nfs_server: bool = Field(
+        False,
+        description="Open NFS (v4) on data nodes to the other nodes; the release `nfs-server` opens it by itself.",
+    )
 
     def ways_in(self, node: str) -> tuple[tuple[str, int], ...]:
         """The further ways in to a node, as address and port."""
@@ -247,3 +253,10 @@ class Firewall(_Model):
     ssh_port: int = 22
     vips: tuple[Network, ...] = ()
     cluster_networks: tuple[Network, ...] = ()
+
+    def at(self, node: str) -> Firewall:
+        """The same without the rules that are for other nodes than this one."""
+        if not any(rule.nodes for rule in self.rules.values()):
+            return self
+        here = {name: rule for name, rule in self.rules.items() if not rule.nodes or node in rule.nodes}
+        return self.model_copy(update={"rules": here})

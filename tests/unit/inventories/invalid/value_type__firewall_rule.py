@@ -1,5 +1,5 @@
 """firewall.rules.agent.port = 10050
-why: firewall has only the parts from, proto, ports, to, destinations, roles, rate, comment
+why: firewall has only the parts from, proto, ports, to, destinations, roles, nodes, rate, comment
 fix: did you mean ports?
 """
 
