@@ -9,9 +9,11 @@ from pyinfra import host, inventory
 
 from piclusterops.deploys.base import base
 from piclusterops.deploys.boot import boot
+from piclusterops.deploys.docker import docker
 from piclusterops.deploys.firewall import firewall
 from piclusterops.deploys.k3s import k3s
 from piclusterops.deploys.network import network
+from piclusterops.deploys.nfs_server import nfs_server
 from piclusterops.deploys.platform import platform, refuse_platform
 from piclusterops.deploys.preflight import preflight
 from piclusterops.deploys.roles.data_node import data_node
@@ -20,6 +22,7 @@ from piclusterops.deploys.roles.worker import worker
 from piclusterops.deploys.sshd import sshd
 from piclusterops.deploys.stop import refuse_unreachable, stop_at_first_failure
 from piclusterops.deploys.verify import verify
+from piclusterops.deploys.wireguard import wireguard
 from piclusterops.facts import cache
 from piclusterops.validation import cluster_from_inventory
 
@@ -37,6 +40,9 @@ boot(cluster=cluster)
 network(cluster=cluster)
 sshd(cluster=cluster)
 firewall(cluster=cluster)
+wireguard(cluster=cluster)
+nfs_server(cluster=cluster)
+docker(cluster=cluster)
 k3s(cluster=cluster)
 if role == "master":
     master()

@@ -12,6 +12,7 @@ from piclusterops.capacity import STORED_PROBE
 from piclusterops.check_platform import HELD_PROBE, answers_probe
 from piclusterops.facts.node import CLOCK_IS_SYNCHRONISED, node_query
 from piclusterops.facts.snapshot import Query, parse, script
+from piclusterops.host_releases import HOST_RELEASES, KERNEL_MODULES, is_selected
 from piclusterops.host_report import CONTAINER_ENGINES, REPORT_MARK, Report
 from piclusterops.k3s_config import BINARY
 from piclusterops.preflight import PROBE
@@ -83,6 +84,21 @@ _PORTS = """command -v ss >/dev/null && o=$(ss -H -lntup) && {
     done
 }"""
 
+# wg-quick takes the daemon wireguard-go where the kernel has no WireGuard.
+_INSTEAD = {"wireguard": "wireguard-go"}
+
+
+def _modules_shell(settings: ClusterSettings) -> str:
+    """Shell that prints which of the modules that selected releases need the kernel does not have."""
+    wanted = [
+        module for name in HOST_RELEASES if is_selected(settings, name) for module in KERNEL_MODULES.get(name, ())
+    ]
+    return "\n".join(
+        f"[ -e /sys/module/{module} ] || modprobe -nq {module} || "
+        f"command -v {_INSTEAD.get(module, module)} >/dev/null || echo {module}"
+        for module in wanted
+    )
+
 
 def _names_shell(names: Sequence[str]) -> str:
     """Shell that asks the host's resolver for names, all at once; its own name first."""
@@ -126,6 +142,8 @@ def check_query(settings: ClusterSettings, names: Sequence[str], peers: Sequence
     ]
     if peers:
         probes.append(("peers", _peers_shell(peers)))
+    if modules := _modules_shell(settings):
+        probes.append(("kernel_modules", modules))
     if settings.platform_profile != "none":
         probes.append(("stored", STORED_PROBE))
     if answers := answers_probe(settings):

@@ -8,9 +8,10 @@ from shlex import quote
 
 from piclusterops import sshd
 from piclusterops.baseline import FILES
-from piclusterops.facts import armed, boot, firewall, network
+from piclusterops.facts import armed, boot, docker, firewall, network, nfs_server, wireguard
 from piclusterops.facts.snapshot import Query, Snapshot
 from piclusterops.facts.text import decoded
+from piclusterops.host_releases import DOCKER, NFS_SERVER, WIREGUARD, is_selected
 from piclusterops.settings import ClusterSettings
 from piclusterops.sysctl import MODULES, PARAMETERS
 
@@ -59,7 +60,12 @@ def _users_shell(names: Sequence[str]) -> str:
 
 
 def node_query(settings: ClusterSettings) -> Query:
-    """The one query of the baseline and the boot part; the same for every node of a cluster."""
+    """The one query of what the hosts themselves are; the same for every node of a cluster."""
+    more = [
+        part.query(settings)
+        for name, part in ((WIREGUARD, wireguard), (NFS_SERVER, nfs_server), (DOCKER, docker))
+        if is_selected(settings, name)
+    ]
     probes = {
         "boot_id": "cat /proc/sys/kernel/random/boot_id",
         "cgroup_controllers": "cat /sys/fs/cgroup/cgroup.controllers",
@@ -82,10 +88,14 @@ def node_query(settings: ClusterSettings) -> Query:
         "users": _users_shell([user.name for user in settings.admin_users]) if settings.admin_users else "",
     }
     return Query(
-        paths=(*FILES, *sshd.FILES, *boot.FILES, *firewall.FILES),
-        packages=wanted_packages(settings),
+        paths=(*FILES, *sshd.FILES, *boot.FILES, *firewall.FILES, *(path for part in more for path in part.paths)),
+        packages=(*wanted_packages(settings), *(package for part in more for package in part.packages)),
         sysctls=tuple(PARAMETERS),
-        probes=tuple((name, shell) for name, shell in probes.items() if shell),
+        units=tuple(unit for part in more for unit in part.units),
+        probes=(
+            *((name, shell) for name, shell in probes.items() if shell),
+            *(probe for part in more for probe in part.probes),
+        ),
     )
 
 

@@ -182,7 +182,7 @@ class Lab:
             self._client = engine.ensure()
             image.sweep(self.client)
             tag = image.ensure_image(self.client)
-            repository = image.ensure_repository(self.client, tag, packages or _default_packages())
+            repository = image.ensure_repository(self.client, tag, *((packages,) if packages else _default_packages()))
             binaries = kube.ensure(self.client, tag)
             fleet = self._fleet_for(wanted)
             self._check_inotify(fleet)
@@ -591,10 +591,12 @@ def _exclusive() -> AbstractContextManager[None]:
     )
 
 
-def _default_packages() -> Sequence[str]:
+def _default_packages() -> tuple[Sequence[str], Sequence[str]]:
+    """What the deploy installs on every node, and what on some."""
+    from piclusterops.host_releases import PACKAGES
     from piclusterops.settings import DEFAULT_PACKAGES
 
-    return DEFAULT_PACKAGES
+    return DEFAULT_PACKAGES, [name for names in PACKAGES.values() for name in names]
 
 
 def _new_key(path: Path, comment: str) -> None:

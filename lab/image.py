@@ -77,13 +77,14 @@ def ensure_image(client: DockerClient) -> str:
     return tag
 
 
-def ensure_repository(client: DockerClient, image: str, packages: Sequence[str]) -> Path:
-    """A folder with `packages`, all that they need beyond `image`, and their index.
+def ensure_repository(client: DockerClient, image: str, packages: Sequence[str], bare: Sequence[str] = ()) -> Path:
+    """A folder with `packages`, all that they need beyond `image`, and their index; `bare` without recommendations.
 
     Raises:
         LabError: if one of them cannot be downloaded.
     """
-    digest = digest_of([image.encode(), *(package.encode() for package in sorted(packages))])
+    names = [*sorted(packages), "bare", *sorted(bare)]
+    digest = digest_of([image.encode(), *(name.encode() for name in names)])
     target = cache_root() / "apt" / digest
     if (target / "Packages").exists():
         return target
@@ -93,12 +94,12 @@ def ensure_repository(client: DockerClient, image: str, packages: Sequence[str])
         out.mkdir(mode=0o755)
         run_script(
             client,
-            f"repository of {len(packages)} packages",
+            f"repository of {len(packages) + len(bare)} packages",
             image,
             "repository.sh",
             Path(scratch),
             {str(out): {"bind": "/srv", "mode": "rw"}},
-            {"LAB_PACKAGES": " ".join(packages)},
+            {"LAB_PACKAGES": " ".join(packages), "LAB_BARE_PACKAGES": " ".join(bare)},
         )
         out.rename(target)
     return target

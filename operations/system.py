@@ -66,6 +66,15 @@ def install_command(packages: Sequence[str]) -> str:
     return f"{_APT_FUNCTIONS}{install} || {{ dpkg --configure -a && update && {install}; }}"
 
 
+def installation(packages: Sequence[str]) -> str:
+    """Shell that installs packages in one transaction, and says on failure what to do next."""
+    fault = (
+        f"{host.name}: {' '.join(packages)} could not be installed. "
+        f"Next: read apt's message above; {ssh_command(host)} sudo apt-get update"
+    )
+    return f"( {install_command(packages)}\n) || {{ echo {quote(fault)} >&2; exit 1; }}"
+
+
 @operation()
 def hosts(nodes: Sequence[tuple[str, str]], domain: str, query: Query) -> Any:
     """
@@ -215,11 +224,7 @@ def packages(names: Sequence[str], query: Query) -> Any:
     if not missing:
         host.noop(f"{len(names)} packages are installed")
         return
-    fault = (
-        f"{host.name}: {' '.join(missing)} could not be installed. "
-        f"Next: read apt's message above; {ssh_command(host)} sudo apt-get update"
-    )
-    yield f"( {install_command(missing)}\n) || {{ echo {quote(fault)} >&2; exit 1; }}"
+    yield installation(missing)
 
 
 @operation()

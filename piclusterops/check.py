@@ -24,7 +24,7 @@ CLUSTER = "cluster"
 TOPICS = (
     *("settings", "ssh", "sudo", "identity", "power", "temperature"),
     *("architecture", "system", "memory", "disk", "cgroups", "boot", "clock", "ports", "nodes", "route", "dns"),
-    *("K3s", "datastore", "page size", "iptables", "docker", "swap"),
+    *("K3s", "datastore", "page size", "iptables", "docker", "releases", "swap"),
     *("budget", "addresses", "secrets", "licence", "maintenance", "images", "unknown", "host"),
 )
 

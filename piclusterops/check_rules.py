@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from piclusterops import cmdline
 from piclusterops.check import Finding, Remark, Severity, Subject
 from piclusterops.facts.boot import boot_file, has_memory_cgroup
+from piclusterops.host_releases import DOCKER, KERNEL_MODULES, PACKAGES, node_of
 from piclusterops.host_report import CONTAINER_ENGINES, Listener, Report
+from piclusterops.host_steps import wanted_marks
 from piclusterops.k3s_config import unit_name
 from piclusterops.platform_rules import selected_releases
 
@@ -443,10 +445,11 @@ def iptables(subject: Subject, report: Report) -> Iterator[Remark]:
 
 
 def docker(subject: Subject, report: Report) -> Iterator[Remark]:
-    """No Docker, which would take over the FORWARD chain."""
+    """No Docker that would take over the FORWARD chain: ours, the release of that name, leaves it alone."""
     installed = sorted(report.snapshot.packages & set(CONTAINER_ENGINES))
     drops = (report.value("forward") or "").split()[-1:] == ["DROP"]
-    if installed or "docker" in report.running_units:
+    ours = DOCKER in report.snapshot.stamps and node_of(subject.cluster, DOCKER) == subject.node.name
+    if (installed or "docker" in report.running_units) and not (ours and set(installed) <= set(PACKAGES[DOCKER])):
         policy = ", and the FORWARD policy is DROP" if drops else ""
         yield warning(
             f"Docker is on this node{policy}",
@@ -459,6 +462,25 @@ def docker(subject: Subject, report: Report) -> Iterator[Remark]:
             "traffic of pods passes only where a rule accepts it",
             "find who sets it; then: sudo iptables -P FORWARD ACCEPT",
         )
+
+
+def releases(subject: Subject, report: Report) -> Iterator[Remark]:
+    """What the hosts' packages bring of the platform is there, or can be brought."""
+    missing = set(report.lines("kernel_modules"))
+    for name, (node, mark) in wanted_marks(subject.cluster).items():
+        if node != subject.node.name:
+            continue
+        if module := next((module for module in KERNEL_MODULES.get(name, ()) if module in missing), None):
+            yield error(
+                f"the kernel has no module {module}",
+                f"{name} (platform_releases) can't run on this node",
+                "sudo modprobe -v " + module + "; after an upgrade of the kernel a reboot brings its modules back",
+            )
+        elif report.snapshot.stamps.get(name) == mark:
+            yield info(f"{name} is on this node", "platform_releases has it here")
+        else:
+            there = "is not as the settings want it" if name in report.snapshot.stamps else "is not on this node yet"
+            yield info(f"{name} {there}", "platform_releases has it here", f"{subject.site} sees to it")
 
 
 def swap(subject: Subject, report: Report) -> Iterator[Remark]:
@@ -554,6 +576,7 @@ HOST_RULES: dict[str, HostRule] = {
     "page size": page_size,
     "iptables": iptables,
     "docker": docker,
+    "releases": releases,
     "swap": swap,
     "unknown": unknown,
     "host": host,

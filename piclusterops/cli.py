@@ -24,6 +24,7 @@ from piclusterops.session import CommandFailed, connected, output_of
 from piclusterops.status import missing_nodes, status_table
 from piclusterops.vault_command import vault
 from piclusterops.verbs import env_option, load, plain_errors
+from piclusterops.vpn_command import vpn
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,6 +92,7 @@ main.add_command(lock)
 main.add_command(plan)
 main.add_command(secrets)
 main.add_command(vault)
+main.add_command(vpn)
 
 if __name__ == "__main__":
     main()

@@ -14,10 +14,10 @@ from piclusterops.helm_releases import HelmState
 from piclusterops.platform import Planned, Platform, dependencies
 from piclusterops.platform_run import leftovers
 
-Action = Literal["install", "upgrade", "unchanged", "remove", "flux", "blocked"]
+Action = Literal["install", "upgrade", "unchanged", "remove", "flux", "blocked", "disable"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 #: What the deploy does by itself.
-CHANGES: tuple[Action, ...] = ("install", "upgrade")
+CHANGES: tuple[Action, ...] = ("install", "upgrade", "disable")
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ class Step:
     Attributes:
         release: its name.
         namespace: where it is.
-        wave: when it is installed; None for one that is selected no more.
-        action: what happens.
+        wave: when it is installed; None for one that is selected no more, and for packages of a host.
+        action: what happens; `disable` is for packages of a host that are selected no more.
         installed: version of the chart that is there; empty when there is none, or it is not known.
         version: version of the chart that is wanted; empty for one that is selected no more.
         why: the reason, for people; empty when there is nothing to say.
+        node: the host whose packages bring it; empty for what Helm installs.
     """
 
     release: str
@@ -41,6 +42,7 @@ class Step:
     installed: str = ""
     version: str = ""
     why: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Plan:
             "remove": "selected no more",
             "flux": "owned by Flux",
             "blocked": "blocked",
+            "disable": "to disable",
         }
         counts = ", ".join(f"{count} {words[action]}" for action, count in self.counts.items() if count)
         verdict = "; it would be refused" if self.is_refused else ""

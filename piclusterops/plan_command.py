@@ -20,6 +20,8 @@ from piclusterops.facts.kube import Nodes
 from piclusterops.facts.snapshot import HostSnapshot, Query, Snapshot
 from piclusterops.helm_charts import Chart
 from piclusterops.helm_releases import HelmState
+from piclusterops.host_releases import HOST_RELEASES, node_of
+from piclusterops.host_steps import Stamps, host_steps
 from piclusterops.kube_nodes import KubeNode
 from piclusterops.operations.helm_release import Wanted
 from piclusterops.plan import Plan, steps_of
@@ -42,6 +44,7 @@ class Sight:
         hosts: what the hosts have, by name; None for one that did not say.
         stored_mib: what volumes take on the hosts already.
         archives: path of a chart's archive on the first server to its SHA-256.
+        stamps: name of a host that answered to what it noted of its packages.
         unreachable: name of a host to why it can't be reached.
     """
 
@@ -51,6 +54,7 @@ class Sight:
     stored_mib: Mapping[str, int] = field(default_factory=dict)
     archives: Mapping[str, str] = field(default_factory=dict)
     unreachable: Mapping[str, str] = field(default_factory=dict)
+    stamps: Stamps = field(default_factory=dict)
 
 
 @click.command()
@@ -66,7 +70,8 @@ def plan(env: str, as_json: bool, detailed: bool) -> None:
     with plain_errors():
         path, inventory, cluster = load(env)
         platform = platform_of(cluster)
-        if not platform.releases and not cluster.settings.platform_prune:
+        hosts = any(node_of(cluster, name) for name in HOST_RELEASES)
+        if not platform.releases and not hosts and not cluster.settings.platform_prune:
             found = Plan(cluster.settings.cluster_name, (), budget_of(platform, {}))
             note = "No release is selected (platform_profile, platform_releases): nothing to plan."
             click.echo(json.dumps({**found.as_dict(), "notes": [note], "nodes": []}, indent=2) if as_json else note)
@@ -101,7 +106,7 @@ def plan_of(platform: Platform, sight: Sight, inventory_path: Path | None) -> Pl
     obstacles = {name: f"by its chart: {why}" for name, why in absent.items()} | missing
     digests = {name: _wanted(platform.planned(name), charts[name]).digest(found) for name, found in archives.items()}
     budget = budget_of(platform, rooms_of(cluster, sight.hosts, sight.nodes, sight.stored_mib))
-    steps = steps_of(platform, live, digests, obstacles)
+    steps = (*host_steps(cluster, sight.stamps), *steps_of(platform, live, digests, obstacles))
     return Plan(cluster.settings.cluster_name, steps, budget, (*notes, *remarks))
 
 
@@ -154,6 +159,7 @@ def look(inventory: Inventory, platform: Platform) -> Sight:
         {name: stored_mib(snapshot) for name, snapshot in snapshots.items()},
         {path: state.sha256 for path, state in server.paths.items()} if server else {},
         errors,
+        {name: snapshot.stamps for name, snapshot in snapshots.items() if snapshot},
     )
 
 

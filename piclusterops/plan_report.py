@@ -19,6 +19,7 @@ _ACTIONS: Mapping[Action, tuple[str, str]] = {
     "remove": ("magenta", "remove"),
     "flux": ("cyan", "owned by Flux"),
     "blocked": ("bold red", "blocked"),
+    "disable": ("magenta", "disable"),
 }
 
 
@@ -45,15 +46,14 @@ def steps_table(plan: Plan) -> Table:
     table = Table(title=f"Releases of {plan.cluster}", title_justify="left")
     for column in ("Wave", "Release", "Version", "What happens"):
         table.add_column(column, no_wrap=column in ("Wave", "Release"), overflow="fold")
-    wave: int | None = -1
+    last = ""
     for step in plan.steps:
         style, word = _ACTIONS[step.action]
-        first = step.wave != wave
-        if first and wave != -1:
+        wave = "hosts" if step.node else "-" if step.wave is None else str(step.wave)
+        if last and wave != last:
             table.add_section()
-        label = ("-" if step.wave is None else str(step.wave)) if first else ""
-        wave = step.wave
-        joint = "" if not step.why else " " if step.why.startswith("by ") else ": "
+        label, last = "" if wave == last else wave, wave
+        joint = "" if not step.why else " " if step.why.startswith(("by ", "on ")) else ": "
         table.add_row(label, step.release, escape(_version(step)), f"[{style}]{word}[/]{joint}{escape(step.why)}")
     return table
 

@@ -190,7 +190,7 @@ _OWN_SSHD_KEYWORDS = {
     "match": ("a block would swallow the lines after it", "put the block into a file of its own in sshd_config.d"),
 }
 _ARGUMENT = re.compile(r"[a-z][a-z0-9-]*=.*")
-_DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 #: Interfaces that K3s, the VPN or the kernel make; pod traffic can't be sent over them.
@@ -721,7 +721,7 @@ def domain_name(draft: Draft) -> Iterator[Fault]:
         name = getattr(draft.settings, key)
         if not draft.usable(key):
             continue
-        if _DNS_NAME.fullmatch(name):
+        if DNS_NAME.fullmatch(name):
             sound.append(name)
             continue
         better = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip(".-") or ClusterSettings.model_fields[key].default
@@ -745,13 +745,13 @@ def api_name(draft: Draft) -> Iterator[Fault]:
     if not draft.usable("api_names"):
         return
     for name in draft.settings.api_names:
-        if not _is_address(name) and not _DNS_NAME.fullmatch(name.removeprefix("*.")):
+        if not _is_address(name) and not DNS_NAME.fullmatch(name.removeprefix("*.")):
             host = re.sub(r"^\w+://", "", name).split("/")[0].split(":")[0].lower()
             yield Fault(
                 "api_names",
                 shown("api_names", name),
                 "it is neither an IP address nor a DNS name; no scheme, port or path belongs here",
-                f'did you mean "{host}"?' if _DNS_NAME.fullmatch(host) else 'write it like "k3s.example.org"',
+                f'did you mean "{host}"?' if DNS_NAME.fullmatch(host) else 'write it like "k3s.example.org"',
             )
 
 

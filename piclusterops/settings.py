@@ -39,6 +39,7 @@ DEFAULT_PACKAGES: tuple[str, ...] = (
 )
 
 _K3S_VERSION = re.compile(r"v\d+\.\d+\.\d+(-rc\d+)?\+k3s\d+")
+_WIREGUARD_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+( .*)?")
@@ -65,6 +66,9 @@ SshPublicKey = Annotated[
 ]
 LabelKey = Annotated[str, _matching(_LABEL_KEY, "must be a Kubernetes label key: [prefix/]name")]
 LabelValue = Annotated[str, _matching(_LABEL_VALUE, "must be a Kubernetes label value of at most 63 characters")]
+WireguardKey = Annotated[
+    str, _matching(_WIREGUARD_KEY, "must be a public key as wg pubkey prints it: 32 bytes in base64, 44 characters")
+]
 Taint = Annotated[str, _matching(_TAINT, "must look like key=value:NoSchedule")]
 EepromOrder = Annotated[str, _matching(_EEPROM_ORDER, "must be hexadecimal, 0x and at most 8 of 0-9 and a-f: 0xf416")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -111,6 +115,23 @@ class Vlan(_Model):
     address: IPv4Interface = Field(description="Address of the node in it, with the prefix length of its network.")
 
 
+class VpnPeer(_Model):
+    """A device that may come in by the VPN."""
+
+    name: DnsLabel = Field(description="Name of the device, for people.")
+    public_key: WireguardKey = Field(
+        description="Its public key, as `wg pubkey` prints it; the private one is made on the device and stays there."
+    )
+    address: IPv4Address = Field(description="Its address in `vpn_cidr`.")
+    keepalive_s: int = Field(
+        25,
+        ge=0,
+        le=65535,
+        description="How often the device says that it is there, in seconds, so that the NAT in front of it does not "
+        "forget it; 0: never.",
+    )
+
+
 class ReleaseChoice(_Model):
     """What an inventory wants other than its profile, of one release."""
 
@@ -143,6 +164,17 @@ class ClusterSettings(_Model):
     vpn_cidr: IPv4Network | None = Field(None, description="Network of the VPN's peers.")
     vpn_port: Port = Field(
         51900, description="UDP port of the VPN; 51820 and 51821 are flannel's with `wireguard-native`."
+    )
+    vpn_address: IPv4Address | None = Field(
+        None, description="Address in the VPN of the node that ends it; the first of `vpn_cidr` when it is `None`."
+    )
+    vpn_endpoint: str | None = Field(
+        None,
+        description="Name or address at which the VPN's clients find it from afar: that of your router, which forwards "
+        "UDP `vpn_port` to the node. The node's own address when it is `None`.",
+    )
+    vpn_peers: tuple[VpnPeer, ...] = Field(
+        (), description="Devices that may come in by the VPN, when the release `wireguard` is on."
     )
     metallb_pool: str | None = Field(
         None, description="Addresses for LoadBalancer services: `first-last` or a network."

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pyinfra.connectors.ssh import connector_data_meta
 
 from piclusterops.faults import literal
-from piclusterops.settings import AdminUser, ClusterSettings, NodeSettings, ReleaseChoice, Reservation, Vlan
+from piclusterops.settings import AdminUser, ClusterSettings, NodeSettings, ReleaseChoice, Reservation, Vlan, VpnPeer
 from piclusterops.validation import EXAMPLES, SSH_KEYS
 from piclusterops.zones import FirewallSettings, Rate, Rule, Zone
 
@@ -51,6 +51,7 @@ _PARTS: Mapping[type[BaseModel], str] = {
     AdminUser: "Parts of an admin user",
     Reservation: "Parts of a reservation",
     Vlan: "Parts of a VLAN",
+    VpnPeer: "Parts of a VPN peer",
     ReleaseChoice: "Parts of a choice of a release",
     FirewallSettings: "Parts of the firewall",
     Zone: "Parts of a zone",

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pyinfra.connectors.ssh import ConnectorData
 
-import piclusterops.platform_rules  # noqa: F401 - enters its rules into RULES
+import piclusterops.host_rules
+import piclusterops.platform_rules  # noqa: F401 - both enter their rules into RULES
 from piclusterops.faults import Fault, SettingsError, closest, literal, shown
 from piclusterops.networks import HostBitsError, parse_network
 from piclusterops.rules import RULES, Draft, NodeDraft
@@ -29,6 +30,7 @@ from piclusterops.settings import (
     ReleaseChoice,
     Reservation,
     Vlan,
+    VpnPeer,
 )
 from piclusterops.zones import FirewallSettings, Rate, Rule, Zone
 
@@ -378,6 +380,7 @@ def _parts(key: str, location: Sequence[int | str]) -> list[str]:
         "system_reserved": Reservation,
         "kube_reserved": Reservation,
         "vlans": Vlan,
+        "vpn_peers": VpnPeer,
         "platform_releases": ReleaseChoice,
         "firewall": FirewallSettings,
     }
@@ -442,7 +445,12 @@ EXAMPLES: dict[str, Any] = {
     "kube_reserved": {"cpu": "200m", "memory": "512Mi"},
     "timezone": "Europe/Vienna",
     "vlans": {"services": {"id": 10, "address": "10.0.1.121/24"}},
+    "vpn_address": "10.8.0.1",
     "vpn_cidr": "10.8.0.0/24",
+    "vpn_endpoint": "home.example.org",
+    "vpn_peers": [
+        {"name": "laptop", "public_key": "Hk7mJxP0p1tQy0HkXUu6GdO0v3cJ5cD4c0mU0Tq2bWc=", "address": "10.8.0.2"},
+    ],
 }
 
 

@@ -8,6 +8,7 @@ printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/pol
 echo "package lists"
 $apt -qq update
 echo "packages"
+# wireguard-go is there because the machine's kernel may have no WireGuard: a Raspberry Pi's has it. wg-quick takes it by itself.
 # shellcheck disable=SC2046 -- a list of package names
 $apt -y -o Dpkg::Use-Pty=0 -o DPkg::Options::=--force-unsafe-io install $(cat /mnt/packages)
 

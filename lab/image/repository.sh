@@ -7,6 +7,10 @@ $apt -qq update
 echo "download"
 # shellcheck disable=SC2086 -- a list of package names
 $apt -y -o APT::Install-Recommends=true -o Dir::Cache::archives=/srv --download-only install $LAB_PACKAGES
+# What only some nodes get is not offered with its recommendations: WireGuard's is a whole kernel.
+# shellcheck disable=SC2086 -- a list of package names
+[ -z "${LAB_BARE_PACKAGES:-}" ] || $apt -y -o APT::Install-Recommends=false -o Dir::Cache::archives=/srv \
+    --download-only install $LAB_BARE_PACKAGES
 cd /srv
 rm -rf lock partial
 for package in *.deb; do

@@ -166,6 +166,7 @@ def test_a_plan_for_programs_has_everything() -> None:
         "installed": "1.2.2",
         "version": "1.2.3",
         "why": "another version of its chart",
+        "node": "",
     }
     worker = found["nodes"][1]
     assert worker["name"] == "pi-worker-1" and worker["has"]["memory_mib"] == 7450

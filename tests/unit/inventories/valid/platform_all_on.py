@@ -10,6 +10,7 @@ cluster = (
     ["pi-master", "pi-worker-1", "pi-worker-2", "pi-worker-3"],
     {
         "lan_cidr": "192.168.0.0/24",
+        "vpn_cidr": "10.8.0.0/24",
         "metallb_pool": "192.168.0.200-192.168.0.250",
         "platform_profile": "named",
         "platform_releases": {

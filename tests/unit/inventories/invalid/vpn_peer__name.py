@@ -1,0 +1,20 @@
+"""vpn_peers.name = "laptop"
+why: 2 peers are called laptop, and only the last of them would get in
+fix: give each device a name of its own
+"""
+
+master = [("pi-master", {"ssh_hostname": "192.168.0.120"})]
+worker = [("pi-worker-1", {"ssh_hostname": "192.168.0.121"})]
+cluster = (
+    ["pi-master", "pi-worker-1"],
+    {
+        "lan_cidr": "192.168.0.0/24",
+        "platform_profile": "none",
+        "vpn_cidr": "10.8.0.0/24",
+        "platform_releases": {"wireguard": {"enabled": True}},
+        "vpn_peers": [
+            {"name": "laptop", "public_key": "Hk7mJxP0p1tQy0HkXUu6GdO0v3cJ5cD4c0mU0Tq2bWc=", "address": "10.8.0.2"},
+            {"name": "laptop", "public_key": "lk3mJxP0p1tQy0HkXUu6GdO0v3cJ5cD4c0mU0Tq2bWc=", "address": "10.8.0.3"},
+        ],
+    },
+)
