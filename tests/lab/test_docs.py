@@ -33,6 +33,9 @@ RUN = (
     "picluster check --env lab --host pi-worker-1 --host pi-worker-2",
     "pyinfra -y inventories/lab.py deploys/check.py",
     "pyinfra -y inventories/lab.py deploys/firewall.py",
+    "pyinfra -y inventories/lab.py deploys/wireguard.py",
+    "pyinfra -y inventories/lab.py deploys/nfs_server.py",
+    "pyinfra -y inventories/lab.py deploys/docker.py",
     "picluster firewall matrix --env lab",
     "picluster firewall show --env lab pi-master",
     "picluster firewall diff --env lab pi-master",
@@ -65,6 +68,9 @@ RUN_ELSEWHERE = (
     "picluster secrets show grafana-admin --env lab",
     "picluster secrets show grafana-admin admin-password --env lab",
     "picluster secrets show vault-unseal unseal-key-1 --env lab",
+    "picluster vpn",
+    "picluster vpn client laptop --env lab",
+    "picluster vpn status --env lab",
     "picluster vault",
     "picluster vault init --env lab",
     "picluster vault status --env lab",
@@ -78,6 +84,8 @@ RUN_ELSEWHERE = (
 )
 #: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
 NOT_RUN = (
+    "sudo wg-quick up home",
+    "sudo docker build --network host -t app .",
     "git restore inventories/lab.secrets.age",
     "sudo apt-get install linux-image-rpi-v8",
     "sudo systemctl enable --now dphys-swapfile",

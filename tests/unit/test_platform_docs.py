@@ -16,7 +16,7 @@ from piclusterops.platform import Planned, platform_of
 from piclusterops.validation import HostData, find_faults
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
-PAGES = ("add-a-release", "clean-profile", "own-chart")
+PAGES = ("add-a-release", "clean-profile", "own-chart", "nfs-and-docker", "vpn")
 HOSTS = {"pi-master": "master", "pi-worker-1": "worker", "pi-worker-2": "data_node", "pi-worker-3": "data_node"}
 
 
