@@ -30,7 +30,8 @@ KERNEL_MODULES: Mapping[str, tuple[str, ...]] = {WIREGUARD: ("wireguard",), NFS_
 
 def is_selected(settings: ClusterSettings, name: str) -> bool:
     """Whether the settings turn a release of the hosts on."""
-    return is_on(catalogue()[name], settings)
+    release = catalogue().get(name)
+    return release is not None and is_on(release, settings)
 
 
 def node_of(cluster: Cluster, name: str) -> str | None:

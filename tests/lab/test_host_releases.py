@@ -1,4 +1,4 @@
-"""The NFS server and Docker on hosts. The kernel of containers has no NFS server: what can be shown is all before that."""
+"""The NFS server and Docker on hosts. Containers have no NFS server in their kernel: all before that is shown."""
 
 from __future__ import annotations
 
