@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -201,3 +202,15 @@ def test_a_first_server_that_is_off_is_an_error_that_says_how_to_reach_it(
     done = CliRunner().invoke(main, ["plan", "--env", "one.py"])
     assert done.exit_code == 1 and "pi-master can't be reached: " in done.stderr
     assert "Try: ssh -p 1 127.0.0.1 true" in done.stderr
+
+
+def test_packages_of_hosts_are_in_the_plan_with_the_host_that_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = '"ssh_hostname": "192.168.0.120", "platform_releases": {"nfs-server": {"enabled": True}}'
+    hosts = f'master = [("pi-master", {{{host}}})]'
+    sight = Sight(hosts={"pi-master": HOST}, stamps={"pi-master": {"wireguard": "wg0 ab"}})
+    done = invoke(monkeypatch, sight, profile="none", hosts=hosts)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"hosts +│ nfs-server +│ +│ install on pi-master ", done.stdout), done.stdout
+    assert re.search(r"wireguard +│ +│ disable on pi-master: its data and keys stay", done.stdout), done.stdout
+    assert done.stdout.splitlines()[-1] == "1 to install, 1 to disable."
+    assert invoke(monkeypatch, sight, "--detailed-exitcode", profile="none", hosts=hosts).exit_code == 2
