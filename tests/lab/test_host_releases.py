@@ -52,7 +52,7 @@ def docker(lab: Lab) -> Run:
 
 
 def test_docker_runs_and_the_forward_policy_stays(lab: Lab, docker: Run) -> None:
-    assert docker.changes == {"Run Docker on its node": [WORKER]}
+    assert docker.changes == {"Docker | Run Docker on its node": [WORKER]}
     info = json.loads(out(lab, WORKER, "docker info --format '{{json .}}'"))
     assert info["LiveRestoreEnabled"] is True and info["LoggingDriver"] == "local"
     assert out(lab, WORKER, "iptables -S FORWARD") == "-P FORWARD ACCEPT"
@@ -76,7 +76,7 @@ def test_a_second_run_of_docker_changes_nothing(lab: Lab, docker: Run) -> None:
 
 def test_docker_that_moves_is_off_where_it_was_and_off_everywhere_when_off(lab: Lab, docker: Run) -> None:
     state = "systemctl is-active docker docker.socket containerd; systemctl is-enabled docker docker.socket; :"
-    assert run(lab, "docker", enabled=False).changes == {"Run Docker on its node": [WORKER]}
+    assert run(lab, "docker", enabled=False).changes == {"Docker | Run Docker on its node": [WORKER]}
     assert out(lab, WORKER, state).split() == ["inactive"] * 3 + ["disabled"] * 2
     assert out(lab, WORKER, "ls /etc/docker/daemon.json") == "/etc/docker/daemon.json"
     assert run(lab, "docker", enabled=False).changes == {}

@@ -165,7 +165,7 @@ def connected(home: Home, key: str) -> Iterator[Run]:
 def test_off_it_costs_and_changes_nothing(home: Home) -> None:
     again = home.run()
     assert again.changes == {}
-    assert "wireguard" not in out(home.lab, MASTER, "dpkg-query -W; ls /var/lib/piclusterops/stamps")
+    assert "wireguard-tools" not in out(home.lab, MASTER, "dpkg-query -W; ls /var/lib/piclusterops/stamps")
 
 
 def test_a_device_reaches_all_nodes_by_the_vpn_and_is_known_as_one_of_it(home: Home, connected: Run) -> None:
@@ -231,7 +231,7 @@ def test_one_more_peer_comes_without_a_break_for_the_first(home: Home, key: str,
     out(home.lab, "operator", "kill -INT $(cat /root/ping.pid); sleep 0.5")
     pings = out(home.lab, "operator", "cat /root/ping")
     assert " 0% packet loss" in pings and int(re.findall(r"(\d+) received", pings)[0]) > 5, pings
-    assert run.changes == {"End the VPN on its node": [MASTER]}
+    assert run.changes == {"WireGuard | End the VPN on its node": [MASTER]}
     after = home.state()[MASTER]
     assert phone in after
     started = re.compile(r"ActiveEnterTimestampMonotonic=\d+")
@@ -247,10 +247,10 @@ def test_a_reload_by_hand_keeps_the_key(home: Home, connected: Run) -> None:
 
 def test_what_was_changed_by_hand_is_mended(home: Home, key: str, connected: Run) -> None:
     out(home.lab, MASTER, f"wg set wg0 peer {key} remove")
-    assert home.run().changes == {"End the VPN on its node": [MASTER]}
+    assert home.run().changes == {"WireGuard | End the VPN on its node": [MASTER]}
     until(lambda: home.reaches_all("operator"), 30)
     out(home.lab, WORKER, f"systemctl stop piclusterops-vpn-route; ip route del 10.{home.block}.9.0/24 || :")
-    assert home.run().changes == {"Keep the way back to the VPN": [WORKER]}
+    assert home.run().changes == {"WireGuard | Keep the way back to the VPN": [WORKER]}
     until(lambda: home.reaches_all("operator"), 30)
 
 
@@ -274,7 +274,7 @@ def test_it_is_there_again_after_a_reboot(home: Home, connected: Run) -> None:
 
 def test_another_port_is_a_restart(home: Home, key: str, connected: Run) -> None:
     home.settle(vpn_peers=[home.peer("operator", key)], vpn_port=51999)
-    assert set(home.run().changes) >= {"End the VPN on its node"}
+    assert set(home.run().changes) >= {"WireGuard | End the VPN on its node"}
     assert out(home.lab, MASTER, "wg show wg0 listen-port") == "51999"
     client = home.picluster("vpn", "client", "operator").stdout
     out(home.lab, "operator", "wg-quick down wg0 2>&1")
