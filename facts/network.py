@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from piclusterops.facts.snapshot import PathState, Snapshot
-from piclusterops.network_files import OWN_FILES, Manager
+from piclusterops.network_files import NETPLAN_FILE, OWN_FILES, Manager
 
 #: Name and shell of the probe.
 PROBE = (
     "network",
     "printf 'units %s\\n' \"$(systemctl is-active NetworkManager systemd-networkd networking | tr '\\n' ' ')\"; "
-    "command -v netplan >/dev/null && ls /etc/netplan/*.yaml >/dev/null && echo netplan; "
+    "if command -v netplan >/dev/null && ls /etc/netplan/*.yaml >/dev/null; then echo netplan; "
+    # Nothing else of these files: they have the passwords of wireless networks.
+    f"for f in /lib/netplan/*.yaml /etc/netplan/*.yaml; do [ $f = {NETPLAN_FILE} ] || cat $f; done 2>/dev/null | "
+    "tr -d '\\042\\047' | grep -owF \"$(ls /sys/class/net | sed 's/$/:/')\" | sort -u | sed 's/^/netplan-names /'; fi; "
     "[ -e /usr/lib/systemd/systemd-networkd ] && echo has-networkd; "
     "grep -hsE '^ *iface ' /etc/network/interfaces /etc/network/interfaces.d/* | sed 's/^ */ifupdown /'; "
     "printf 'addresses %s\\n' \"$(ip -j -4 addr show)\"; printf 'routes %s\\n' \"$(ip -j -4 route show default)\"; "
@@ -33,6 +36,7 @@ class NetworkState:
     Attributes:
         active: which of NetworkManager, systemd-networkd and networking (ifupdown) run.
         netplan: whether netplan writes the files of one of these.
+        in_netplan: interfaces that a file of netplan's names, other than ours.
         has_networkd: whether systemd-networkd could be started.
         ifupdown: interfaces of /etc/network/interfaces.
         addresses: IPv4 addresses by interface.
@@ -44,6 +48,7 @@ class NetworkState:
 
     active: frozenset[str] = frozenset()
     netplan: bool = False
+    in_netplan: frozenset[str] = frozenset()
     has_networkd: bool = False
     ifupdown: frozenset[str] = frozenset()
     addresses: dict[str, tuple[IPv4Interface, ...]] = field(default_factory=dict)
@@ -62,11 +67,15 @@ class NetworkState:
         routed = list(dict.fromkeys(name for name, _ in self.gateways))
         return inside[0] if len(inside) == 1 else routed[0] if len(routed) == 1 else None
 
+    def is_networkmanagers(self, interface: str) -> bool:
+        """Whether NetworkManager sets the addresses of an interface, on netplan's behalf or not."""
+        return "NetworkManager" in self.active and interface not in self.unmanaged
+
     def manager(self, interface: str) -> Manager | None:
         """Who is to set the addresses of an interface; None when it is something that we can't tell what to do."""
         if self.netplan and self.active & {"NetworkManager", "systemd-networkd"}:
             return "netplan"
-        if "NetworkManager" in self.active and interface not in self.unmanaged:
+        if self.is_networkmanagers(interface):
             return "NetworkManager"
         if "systemd-networkd" in self.active:
             return "networkd"
@@ -95,6 +104,7 @@ def _parsed(rows: dict[str, list[str]]) -> NetworkState:
     return NetworkState(
         active=frozenset(unit for unit, state in zip(units, states, strict=True) if state == "active"),
         netplan="netplan" in rows,
+        in_netplan=frozenset(row.rstrip(":") for row in rows.get("netplan-names", [])),
         has_networkd="has-networkd" in rows,
         ifupdown=frozenset(row.split()[1] for row in rows.get("ifupdown", [])),
         addresses={

@@ -17,15 +17,18 @@ from pyinfra.api.state import State
 from piclusterops.facts.armed import is_pending
 from piclusterops.facts.network import NetworkState, network_state
 from piclusterops.facts.snapshot import Query, snapshot_of
-from piclusterops.network_files import Manager, Network, Tagged, connection_ids, files
+from piclusterops.network_files import Manager, Network, Present, Tagged, connection_ids, files
 from piclusterops.operations.armed import ArmedChange, Confirmation, NewConnection, armed
 from piclusterops.operations.managed import ManagedFile, refuse, unknown_state
 from piclusterops.session import ssh_command
 from piclusterops.settings import Cluster, Node
 
 NAME = "network"
-#: How long a manager gets to set the addresses, and how long a former address may take to come back, in seconds.
-_SETTLE_S = 8
+#: How long a manager gets to set the addresses, in seconds: netplan restarts NetworkManager, and a link takes its time.
+_SETTLE_S = 20
+#: How long a former address may take to come back before it is set by hand, in seconds.
+_RETURN_S = 8
+_LEAST_TIMER_S = 20
 
 
 @operation()
@@ -65,7 +68,7 @@ def addresses(node: str, cluster: Cluster, query: Query) -> Any:
     network = wanted_network(cluster, member, interface)
     wanted = {
         path: ManagedFile(content, mode)
-        for path, (content, mode) in files(manager, network, node, _former_file(state, interface)).items()
+        for path, (content, mode) in files(manager, network, node, _present(state, interface)).items()
     }
     if _is_so(state, network, wanted) and not is_pending(snapshot, NAME):
         host.noop("the addresses are as the inventory has them")
@@ -73,18 +76,20 @@ def addresses(node: str, cluster: Cluster, query: Query) -> Any:
     stale = sorted(set(state.files) - set(wanted))
     moving = _moves_away(state, network, reached_at)
     port = int(host.data.get("ssh_port") or 22)
+    timeout_s = max(cluster.settings.armed_timeout_s, _LEAST_TIMER_S)
     yield armed(
         ArmedChange(
             name=NAME,
             files=wanted,
             check=_check(state, manager, network),
             fingerprint=fingerprint(network),
-            apply=apply(manager, network, stale),
+            # It gets half of the time; what is left is for the manager's own work.
+            apply=apply(manager, network, stale, min(_SETTLE_S, timeout_s // 2 - 4)),
             rollback=rollback(manager, network, stale),
             persist="systemctl enable --quiet systemd-networkd.service" if manager == "networkd" and wanted else "",
             paths=((member.address, port),) if moving else (None,),
             confirm=(_confirmation(network),),
-            timeout_s=max(cluster.settings.armed_timeout_s, 2 * (_SETTLE_S + 2)),
+            timeout_s=timeout_s,
         )
     )
     if moving:
@@ -141,6 +146,10 @@ def _former_file(state: NetworkState, interface: str) -> str | None:
     return None if file in state.files else file
 
 
+def _present(state: NetworkState, interface: str) -> Present:
+    return Present(_former_file(state, interface), interface in state.in_netplan, state.is_networkmanagers(interface))
+
+
 def _is_so(state: NetworkState, network: Network, wanted: Mapping[str, ManagedFile]) -> bool:
     written = state.files == {path: file.state for path, file in wanted.items()}
     there = all(address in state.addresses.get(device, ()) for device, address in network.addresses.items())
@@ -189,47 +198,60 @@ def _check(state: NetworkState, manager: Manager, network: Network) -> str:
 
 
 _WAIT = """\
-wait_for() { # device address
+wait_for() { # device address seconds
     i=0
     until ip -4 -o addr show dev "$1" 2>/dev/null | grep -qF " $2 "; do
         i=$((i + 1))
-        [ "$i" -le {seconds} ] || { echo "$1 does not get $2"; return 1; }
+        [ "$i" -le "$3" ] || { echo "$1 does not get $2"; return 1; }
         sleep 1
     done
-}""".replace("{seconds}", str(_SETTLE_S))
+}"""
+# nmcli would make up a profile where there is none, and keep it; what NetworkManager makes up itself is nowhere kept.
+_CONNECT = f"""\
+profiles() {{ nmcli -g CONNECTIONS.AVAILABLE-CONNECTIONS device show "$1"; }}
+connect() {{ # device
+    if [ -z "$(profiles "$1")" ]; then
+        systemctl restart NetworkManager.service
+        i=0
+        until [ -n "$(profiles "$1")" ] || [ "$i" -ge {_RETURN_S} ]; do i=$((i + 1)); sleep 1; done
+    fi
+    nmcli --wait {_RETURN_S} device connect "$1"
+}}"""
 
+_UNITS = ("NetworkManager.service", "systemd-networkd.service")
 _NETWORKD_IS_ACTIVE = "systemctl -q is-active systemd-networkd.service"
 
 
-def apply(manager: Manager, network: Network, stale: Sequence[str]) -> str:
+def apply(manager: Manager, network: Network, stale: Sequence[str], settle_s: int = _SETTLE_S) -> str:
     """Shell that puts the files into force, after it has noted what was; it fails when an address does not come."""
     device = quote(network.interface)
     steps = [
         _WAIT,
-        f'{_shown(network.interface)} >"$staged/addresses"',
         f'ip -4 route show default dev {device} >"$staged/routes"',
         'ip -br link | cut -d" " -f1 | cut -d@ -f1 >"$staged/devices"',
-        f'if {_NETWORKD_IS_ACTIVE}; then : >"$staged/networkd"; fi',
+        f'for u in {" ".join(_UNITS)}; do if systemctl -q is-active $u; then echo $u; fi; done >"$staged/active"',
     ]
     if manager == "NetworkManager":
         steps.append(
             f'nmcli -t -f UUID,DEVICE connection show --active | sed -n "s/:"{device}"$//p" >"$staged/connection"'
         )
+    # The last, for that says that all was noted.
+    steps.append(f'{_shown(network.interface)} >"$staged/addresses"')
     steps += [f'mv -f {quote(path)} "$staged/stale-{number}"' for number, path in enumerate(stale)]
     if stale and manager == "networkd":
         steps.append("rmdir /etc/systemd/network/*.network.d 2>/dev/null || :")
-    steps.append(_activation(manager, network))
-    steps += [f"wait_for {quote(name)} {address}" for name, address in network.addresses.items()]
+    steps.append(_activation(manager, network, settle_s))
+    steps += [f"wait_for {quote(name)} {address} {settle_s}" for name, address in network.addresses.items()]
     return "\n".join(steps)
 
 
-def _activation(manager: Manager, network: Network) -> str:
+def _activation(manager: Manager, network: Network, settle_s: int) -> str:
     device = quote(network.interface)
     if manager == "netplan":
         return "netplan apply"
     if manager == "NetworkManager":
-        ups = [f"nmcli --wait {_SETTLE_S} connection up id {quote(name)}" for name in connection_ids(network)]
-        return "\n".join(["nmcli connection reload", *(ups or [f"nmcli --wait {_SETTLE_S} device connect {device}"])])
+        ups = [f"nmcli --wait {settle_s} connection up id {quote(name)}" for name in connection_ids(network)]
+        return "\n".join([_CONNECT, "nmcli connection reload", *(ups or [f"connect {device}"])])
     return (
         # The latter also drops what others have set: from now on it is as after a boot.
         f"if {_NETWORKD_IS_ACTIVE}; then networkctl reload; else systemctl start systemd-networkd.service; fi\n"
@@ -256,7 +278,7 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
         steps.append(f'grep -qxF {name} "$staged/devices" || ip link delete {name} 2>/dev/null || :')
     steps.append(
         # Where nobody manages the interface, waiting is in vain.
-        f'i=0; while [ -e "$staged/managed" ] && [ -s "$staged/addresses" ] && [ "$i" -lt {_SETTLE_S} ] && '
+        f'i=0; while [ -e "$staged/managed" ] && [ -s "$staged/addresses" ] && [ "$i" -lt {_RETURN_S} ] && '
         f'! {_shown(network.interface)} | grep -qxF -f "$staged/addresses"; do i=$((i + 1)); sleep 1; done'
     )
     if network.address:
@@ -282,15 +304,19 @@ def rollback(manager: Manager, network: Network, stale: Sequence[str]) -> str:
 
 def _deactivation(manager: Manager, device: str) -> str:
     if manager == "netplan":
-        return ': >"$staged/managed"; netplan apply || :'
+        # It stops the manager, and may fail before it starts it again.
+        return (
+            ': >"$staged/managed"; netplan apply || :\n'
+            'while read -r u; do systemctl -q is-active "$u" || systemctl start "$u" || :; done <"$staged/active"'
+        )
     if manager == "NetworkManager":
         return (
-            ': >"$staged/managed"; nmcli connection reload || :\n'
-            f'read -r c <"$staged/connection" && nmcli --wait {_SETTLE_S} connection up uuid "$c" || '
-            f"nmcli --wait {_SETTLE_S} device connect {device} || :"
+            f'{_CONNECT}\n: >"$staged/managed"; nmcli connection reload || :\n'
+            f'read -r c <"$staged/connection" && nmcli --wait {_RETURN_S} connection up uuid "$c" || '
+            f"connect {device} || :"
         )
     return (
-        f'if [ -e "$staged/networkd" ]; then : >"$staged/managed"; networkctl reload || :; '
+        f'if grep -qx systemd-networkd.service "$staged/active"; then : >"$staged/managed"; networkctl reload || :; '
         f"networkctl reconfigure {device} || :; "
         "else systemctl stop systemd-networkd.socket systemd-networkd.service || :; fi"
     )

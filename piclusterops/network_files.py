@@ -13,12 +13,13 @@ import yaml
 
 Manager = Literal["networkd", "NetworkManager", "netplan"]
 
+NETPLAN_FILE = "/etc/netplan/90-piclusterops.yaml"
 #: All that this module writes, for a shell to list what an earlier run has left.
 OWN_FILES = (
     "/etc/systemd/network/05-piclusterops-*",
     "/etc/systemd/network/*.network.d/90-piclusterops.conf",
     "/etc/NetworkManager/system-connections/piclusterops-*.nmconnection",
-    "/etc/netplan/90-piclusterops.yaml",
+    NETPLAN_FILE,
 )
 _HEADER = "# Managed by PiClusterOps: changes are overwritten.\n"
 #: Longest name of a Linux interface (IFNAMSIZ less its end).
@@ -64,25 +65,42 @@ class Network:
         return own | {self.device(vlan): vlan.address for vlan in self.vlans}
 
 
-def files(manager: Manager, network: Network, node: str, network_file: str | None = None) -> dict[str, tuple[str, str]]:
+@dataclass(frozen=True)
+class Present:
+    """What a manager has of the interface already, from others than us.
+
+    Attributes:
+        network_file: the file by which systemd-networkd configures it.
+        in_netplan: whether netplan has it.
+        by_networkmanager: whether NetworkManager sets its addresses, for netplan or not.
+    """
+
+    network_file: str | None = None
+    in_netplan: bool = False
+    by_networkmanager: bool = False
+
+
+def files(manager: Manager, network: Network, node: str, present: Present) -> dict[str, tuple[str, str]]:
     """The files for a manager: path to content and octal mode.
 
     Args:
         manager: who sets addresses on the node.
         network: what they should be.
         node: name of the node.
-        network_file: the file by which systemd-networkd configures the interface now.
+        present: how the interface is configured already.
     """
     if not network.address and not network.vlans:
         return {}
     if manager == "netplan":
-        return {"/etc/netplan/90-piclusterops.yaml": (_netplan(network), "600")}
+        return {NETPLAN_FILE: (_netplan(network, present), "600")}
     if manager == "NetworkManager":
         return {
             f"/etc/NetworkManager/system-connections/{name}.nmconnection": (content, "600")
             for name, content in _keyfiles(network, node).items()
         }
-    return {f"/etc/systemd/network/{name}": (text, "644") for name, text in _networkd(network, network_file).items()}
+    return {
+        f"/etc/systemd/network/{name}": (text, "644") for name, text in _networkd(network, present.network_file).items()
+    }
 
 
 def _ini(sections: Mapping[str, Iterable[tuple[str, object]]]) -> str:
@@ -159,8 +177,9 @@ def _identity(name: str, node: str, kind: str, interface: str) -> list[tuple[str
     return [("id", name), ("uuid", identity), ("type", kind), ("interface-name", interface)]
 
 
-def _netplan(network: Network) -> str:
-    lan: dict[str, object] = {"dhcp4": True}
+def _netplan(network: Network, present: Present) -> str:
+    # netplan adds up what its files say of an interface: where it stays as it is, it is only named, for its VLANs.
+    lan: dict[str, object] = {} if present.in_netplan else {"dhcp4": True}
     if network.address:
         lan = {
             "dhcp4": False,
@@ -170,10 +189,17 @@ def _netplan(network: Network) -> str:
             # As in the keyfile; systemd-networkd, where netplan writes for that, takes no notice.
             "networkmanager": {"passthrough": {"connection.autoconnect-priority": "100"}},
         }
-    content: dict[str, object] = {"version": 2, "ethernets": {network.interface: lan}}
+    # Unless it is told, netplan has systemd-networkd set what no file gives to NetworkManager.
+    renderer: dict[str, object] = {"renderer": "NetworkManager"} if present.by_networkmanager else {}
+    content: dict[str, object] = {"version": 2, "ethernets": {network.interface: renderer | lan}}
     if network.vlans:
         content["vlans"] = {
-            network.device(vlan): {"id": vlan.id, "link": network.interface, "addresses": [str(vlan.address)]}
+            network.device(vlan): {
+                **renderer,
+                "id": vlan.id,
+                "link": network.interface,
+                "addresses": [str(vlan.address)],
+            }
             for vlan in network.vlans
         }
     return _HEADER + yaml.safe_dump({"network": content}, sort_keys=False)

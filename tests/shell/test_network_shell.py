@@ -150,6 +150,37 @@ def test_at_the_next_boot_only_files_are_put_back(host: Host, manager: Manager, 
     assert host.calls[before:] == (["netplan generate"] if manager == "netplan" else [])
 
 
+def test_where_no_profile_is_left_networkmanager_makes_up_its_own_before_nmcli_would(host: Host) -> None:
+    """What nmcli makes up stays for good, as a file that nobody asked for."""
+    profiles = f'case "$*" in *AVAILABLE*) cat {host.root}/profiles 2>/dev/null ;; esac; exit 0'
+    host.fake("nmcli", profiles)
+    host.fake("systemctl", f'case $1 in restart) echo "1 | Wired connection 1" >{host.root}/profiles ;; esac')
+    path = "/etc/NetworkManager/system-connections/piclusterops-lan.nmconnection"
+    host.write(path, "")
+    assert part(host, operations.apply("NetworkManager", Network("eth0"), [path])).returncode == 0
+    restarted = host.calls.index("systemctl restart NetworkManager.service")
+    assert host.calls.index("nmcli connection reload") < restarted
+    assert host.calls.index("nmcli --wait 8 device connect eth0") > restarted
+
+    host.write(path, "")
+    assert part(host, operations.apply("NetworkManager", Network("eth0"), [path])).returncode == 0
+    assert host.calls.count("systemctl restart NetworkManager.service") == 1, "there was a profile"
+
+
+def test_a_manager_that_netplan_stopped_and_did_not_start_again_is_started(host: Host) -> None:
+    running = host.root / "running"
+    running.write_text("NetworkManager.service\n")
+    host.fake(
+        "systemctl", f'case $1 in -q) grep -qx "$3" {running} ;; start) echo "$2" >>{running} ;; *) exit 0 ;; esac'
+    )
+    host.fake("netplan", f"echo >{running}; exit 1")
+    part(host, operations.apply("netplan", STATIC, []))
+    assert running.read_text() == "\n"
+    assert part(host, operations.rollback("netplan", STATIC, [])).returncode == 0
+    assert "NetworkManager.service" in running.read_text().splitlines()
+    assert "systemctl start systemd-networkd.service" not in host.calls, "it did not run before"
+
+
 def test_a_change_that_never_began_is_not_undone(host: Host) -> None:
     assert part(host, operations.rollback("networkd", STATIC, [])).returncode == 0
     assert host.calls == []
@@ -276,3 +307,19 @@ def test_the_probe_is_answered_by_any_host(host: Host) -> None:
     done = host.run(script(Query(probes=(PROBE,))))
     assert (done.returncode, done.stderr) == (0, "")
     assert network_state(parse(done.stdout.splitlines())) is not None
+
+
+def test_of_netplans_files_the_probe_reads_only_which_interfaces_they_name(host: Host) -> None:
+    host.fake("systemctl", 'case $1 in is-active) printf "active\\ninactive\\ninactive\\n";; *) exit 3;; esac')
+    host.fake("ip", "echo '[]'")
+    for name in ("eth0", "eth1", "wlan0"):
+        (host.root / "sys/class/net" / name).mkdir(parents=True)
+    host.write("/etc/netplan/50-cloud-init.yaml", 'network:\n  ethernets:\n    "eth0": {dhcp4: true}\n    veth1: {}\n')
+    host.write("/etc/netplan/90-NM-1.yaml", "  wifis:\n    wlan0:\n      auth:\n        psk: secret\n")
+    host.write("/etc/netplan/90-piclusterops.yaml", "    eth1:\n")
+    done = host.run(script(Query(probes=(PROBE,))))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "secret" not in done.stdout
+    found = network_state(parse(done.stdout.splitlines()))
+    assert found is not None and found.netplan
+    assert found.in_netplan == {"eth0", "wlan0"}

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from configparser import ConfigParser
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
 
 import pytest
 import yaml
 
 from piclusterops.facts.network import PROBE, NetworkState, network_state
 from piclusterops.facts.snapshot import PathState, Snapshot
-from piclusterops.network_files import Manager, Network, Tagged, connection_ids, files
+from piclusterops.network_files import Manager, Network, Present, Tagged, connection_ids, files
 
 SERVICES = Tagged("services", 10, IPv4Interface("10.0.1.121/24"))
 ROUTER, OTHER_DNS = IPv4Address("192.168.0.1"), IPv4Address("1.1.1.1")
 STATIC = Network("eth0", IPv4Interface("192.168.0.121/24"), ROUTER, (ROUTER, OTHER_DNS), (SERVICES,))
 ONLY_VLANS = Network("eth0", vlans=(SERVICES,))
+NOTHING = Present()
 NETWORKD, KEYFILES = "/etc/systemd/network", "/etc/NetworkManager/system-connections"
 MANAGERS: tuple[Manager, ...] = ("networkd", "NetworkManager", "netplan")
 
 
-def contents(manager: Manager, network: Network, file: str | None = None) -> dict[str, str]:
-    return {path: content for path, (content, _) in files(manager, network, "pi-worker-1", file).items()}
+def contents(manager: Manager, network: Network, present: Present = NOTHING) -> dict[str, str]:
+    return {path: content for path, (content, _) in files(manager, network, "pi-worker-1", present).items()}
+
+
+def netplan(network: Network, present: Present = NOTHING) -> dict[str, Any]:
+    """What is under the one key of netplan's file."""
+    content: dict[str, Any] = yaml.safe_load(contents("netplan", network, present).popitem()[1])["network"]
+    return content
 
 
 def sections(content: str) -> dict[str, dict[str, str]]:
@@ -44,7 +52,7 @@ def test_networkd_gets_a_file_that_comes_before_all_others() -> None:
 
 
 def test_networkds_own_file_of_the_interface_only_learns_of_the_vlans() -> None:
-    found = contents("networkd", ONLY_VLANS, "/run/systemd/network/10-netplan-eth0.network")
+    found = contents("networkd", ONLY_VLANS, Present("/run/systemd/network/10-netplan-eth0.network"))
     assert sections(found[f"{NETWORKD}/10-netplan-eth0.network.d/90-piclusterops.conf"]) == {
         "Network": {"VLAN": "eth0.10"}
     }
@@ -77,17 +85,28 @@ def test_netplan_gets_one_file_that_is_read_last() -> None:
     assert network["ethernets"]["eth0"]["addresses"] == ["192.168.0.121/24"]
     assert network["ethernets"]["eth0"]["routes"] == [{"to": "default", "via": "192.168.0.1"}]
     assert network["vlans"] == {"eth0.10": {"id": 10, "link": "eth0", "addresses": ["10.0.1.121/24"]}}
-    assert yaml.safe_load(contents("netplan", ONLY_VLANS).popitem()[1])["network"]["ethernets"] == {
-        "eth0": {"dhcp4": True}
-    }
+
+
+def test_an_interface_that_netplan_has_already_is_only_named_for_its_vlans() -> None:
+    """One with a static address would get another one by DHCP."""
+    assert netplan(ONLY_VLANS, Present(in_netplan=True))["ethernets"] == {"eth0": {}}
+    assert netplan(ONLY_VLANS)["ethernets"] == {"eth0": {"dhcp4": True}}
+
+
+def test_netplan_leaves_an_interface_to_networkmanager_where_that_has_it() -> None:
+    """Where no file says so, netplan would start systemd-networkd beside it."""
+    found = netplan(STATIC, Present(by_networkmanager=True))
+    assert found["ethernets"]["eth0"]["renderer"] == found["vlans"]["eth0.10"]["renderer"] == "NetworkManager"
+    assert "renderer" not in found, "the other interfaces stay as they are"
+    assert "renderer" not in netplan(STATIC)["ethernets"]["eth0"]
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_connections_are_private_and_say_whose_they_are(manager: Manager) -> None:
-    for content, mode in files(manager, STATIC, "pi-worker-1").values():
+    for content, mode in files(manager, STATIC, "pi-worker-1", NOTHING).values():
         assert content.startswith("# Managed by PiClusterOps")
         assert mode == ("644" if manager == "networkd" else "600")
-    assert files(manager, Network("eth0"), "pi-worker-1") == {}
+    assert files(manager, Network("eth0"), "pi-worker-1", NOTHING) == {}
 
 
 def test_the_name_of_a_vlan_fits_into_an_interface_name() -> None:
@@ -129,8 +148,10 @@ def test_raspberry_pi_os_bookworm_has_networkmanager() -> None:
 
 
 def test_raspberry_pi_os_trixie_has_netplan_over_it() -> None:
-    found = state(*BOOKWORM, "netplan")
+    found = state(*BOOKWORM, "netplan", "netplan-names eth0:")
     assert found is not None and found.manager("eth0") == "netplan"
+    assert found.is_networkmanagers("eth0") and not found.is_networkmanagers("cni0")
+    assert found.in_netplan == {"eth0"}
 
 
 def test_debian_with_systemd_networkd_says_by_which_file() -> None:
