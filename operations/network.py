@@ -235,7 +235,7 @@ def apply(manager: Manager, network: Network, stale: Sequence[str], settle_s: in
         steps.append(
             f'nmcli -t -f UUID,DEVICE connection show --active | sed -n "s/:"{device}"$//p" >"$staged/connection"'
         )
-    # The last, for that says that all was noted.
+    # Last, because this one says that all was noted.
     steps.append(f'{_shown(network.interface)} >"$staged/addresses"')
     steps += [f'mv -f {quote(path)} "$staged/stale-{number}"' for number, path in enumerate(stale)]
     if stale and manager == "networkd":
