@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def pyinfra(
     cwd: Path = REPOSITORY,
 ) -> Run:
     """Run ``pyinfra ARGS INVENTORY DEPLOY`` in a folder, the checkout's, against the lab of that name."""
-    state = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"trips-{os.getpid()}.json"
+    state = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"trips-{os.getpid()}-{threading.get_ident()}.json"
     state.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).with_name("trace.py")), str(state), *args, inventory, deploy]
     done = subprocess.run(
