@@ -151,3 +151,11 @@ def out(lab: Lab, host: str, shell: str) -> str:
     done = lab.exec(host, ["sh", "-c", shell])
     assert done.returncode == 0, done
     return done.stdout.strip()
+
+
+def anew(lab: Lab, *hosts: str) -> None:
+    """Make hosts bare, and forget keys, secrets and locks of what ran on them."""
+    for path in lab.state.iterdir():
+        if path.name.startswith(("lab.secrets", "lab.lock", "age.key")):
+            path.unlink()
+    lab.recreate(*hosts)

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from processes import process_list
-from runs import FINGERPRINT, REPOSITORY, Run, out, pyinfra, until
+from runs import FINGERPRINT, REPOSITORY, Run, anew, out, pyinfra, until
 
 from piclusterops.catalogue import Release, catalogue
 from piclusterops.lab.fleet import Lab
@@ -157,11 +157,8 @@ def selected(profile: str) -> dict[str, Release]:
 
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Four bare hosts, and no key, secret or lock file of an earlier test."""
-    for path in lab.state.iterdir():
-        if path.name.startswith(("lab.secrets", "lab.lock", "age.key")):
-            path.unlink()
-    lab.recreate(*NODES)
+    """Four bare hosts."""
+    anew(lab, *NODES)
     yield Cluster(lab, tmp_path_factory.mktemp("platform"))
 
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import FINGERPRINT, REPOSITORY, Run, out, pyinfra
+from runs import FINGERPRINT, REPOSITORY, Run, anew, out, pyinfra, until
 
 from piclusterops.lab.fleet import Lab
 from piclusterops.paths import cache_root
@@ -34,7 +34,7 @@ SECRET_FILES = (
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Iterator[Lab]:
     """The session's lab, its hosts bare at first; the tests below go on from each other."""
-    lab.recreate(*NODES)
+    anew(lab, *NODES)
     yield lab
     if "pi-worker-4" in {node.name for node in lab.fleet.nodes}:
         lab.remove_node("pi-worker-4")
@@ -55,13 +55,6 @@ def nodes(lab: Lab) -> dict[str, dict[str, str]]:
         }
         for item in items
     }
-
-
-def until(condition: Callable[[], bool], timeout: float = 60) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(1)
 
 
 def all_ready(lab: Lab) -> bool:
