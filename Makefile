@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-down check test test-charts test-lab test-long test-netns docs benchmark clean
+.PHONY: help demo demo-down check test test-charts test-lab test-netns docs benchmark clean
 
 help:  ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

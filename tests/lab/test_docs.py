@@ -55,7 +55,6 @@ RUN_ELSEWHERE = (
     "make check",
     "make test-charts",
     "make test",
-    "make test-long",
     "picluster lab up",
     "picluster lab down",
     "picluster secrets init --env lab",

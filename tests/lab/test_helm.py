@@ -19,7 +19,7 @@ from runs import REPOSITORY, Run, out, pyinfra
 from piclusterops.lab.fleet import Lab
 from piclusterops.paths import cache_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 
 SERVER = "pi-master"
 HEAD = """

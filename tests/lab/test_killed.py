@@ -24,7 +24,7 @@ from runs import REPOSITORY, Run, data, out, pyinfra
 
 from piclusterops.lab.fleet import Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 
 MASTER, WORKER = NODES = ("pi-master", "pi-worker-1")
 SEED = os.environ.get("PICLUSTEROPS_KILL_SEED", "1")

@@ -29,7 +29,7 @@ from piclusterops.catalogue import Release, catalogue
 from piclusterops.lab.fleet import Lab
 from piclusterops.paths import cache_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.long]
+pytestmark = pytest.mark.lab
 
 SERVER = "pi-master"
 NODES = (SERVER, "pi-worker-1", "pi-worker-2", "pi-worker-3")
