@@ -241,6 +241,12 @@ def apply(manager: Manager, network: Network, stale: Sequence[str], settle_s: in
     if stale and manager == "networkd":
         steps.append("rmdir /etc/systemd/network/*.network.d 2>/dev/null || :")
     steps.append(_activation(manager, network, settle_s))
+    # systemd-networkd forgets a VLAN whose file is gone, and leaves its interface up until the next boot.
+    steps += [
+        f'sed -n \'s/^Name=//p\' "$staged/stale-{number}" | while read -r d; do ip link delete "$d" || :; done'
+        for number, path in enumerate(stale)
+        if path.endswith(".netdev")
+    ]
     steps += [f"wait_for {quote(name)} {address} {settle_s}" for name, address in network.addresses.items()]
     return "\n".join(steps)
 

@@ -142,6 +142,20 @@ def test_files_of_former_runs_go_and_come_back(host: Host) -> None:
     assert [path.read_text() for path in written] == stale
 
 
+def test_a_vlan_that_is_no_longer_asked_for_goes_at_once_and_its_file_comes_back(host: Host) -> None:
+    stale = [f"/etc/systemd/network/05-piclusterops-vlan-services.{kind}" for kind in ("netdev", "network")]
+    host.write(stale[0], "[NetDev]\nName=eth0.10\nKind=vlan\n")
+    host.write(stale[1], "[Match]\nName=eth0.10\n")
+    (host.root / "addresses").write_text(f"eth0 {NEW}\neth0.10 10.0.1.121/24\n")
+    done = part(host, operations.apply("networkd", STATIC, stale))
+    assert done.returncode == 0, done
+    assert addresses(host) == [f"eth0 {NEW}"]
+    assert host.calls.index("ip link delete eth0.10") > host.calls.index("networkctl reconfigure eth0")
+    # systemd-networkd makes it anew from its file
+    assert part(host, operations.rollback("networkd", STATIC, stale)).returncode == 0
+    assert all(host.path(path).is_file() for path in stale)
+
+
 @pytest.mark.parametrize(("manager", "command"), MANAGERS)
 def test_at_the_next_boot_only_files_are_put_back(host: Host, manager: Manager, command: str) -> None:
     part(host, operations.apply(manager, STATIC, []))
