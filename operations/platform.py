@@ -23,6 +23,7 @@ from piclusterops.operations.managed import refuse
 from piclusterops.platform import Planned
 from piclusterops.platform_run import Outcome, Progress, leftovers, uninstall_order
 from piclusterops.release_causes import Cause, typed
+from piclusterops.secrets import made_of
 
 #: All Secrets: name -> key -> value.
 SecretValues = Callable[[], Mapping[str, Mapping[str, SecretStr]]]
@@ -60,20 +61,40 @@ def secrets(progress: Progress, values: SecretValues) -> Any:
 
     + progress: what becomes of the releases
     + values: gives all their values
+
+    Servers that keep copies of their own are told of what changed, and then its users are restarted. Where that goes
+    wrong, the release has failed in the end, after its upgrade.
     """
     releases = [planned.release for planned in progress.platform.releases]
 
-    def missed(wanted: WantedSecret, why: str) -> None:
-        for release in releases:
-            if wanted.name in {secret.name for secret in release.secrets}:
-                progress.tell(Outcome(release.name, "failed", why))
+    def owners(wanted: WantedSecret) -> list[str]:
+        return [one.name for one in releases if wanted.name in {secret.name for secret in one.secrets}]
 
-    yield from secret_commands(host, wanted_secrets(releases, values), _RESTART_S, missed)
+    def missed(wanted: WantedSecret, why: str) -> None:
+        for name in owners(wanted):
+            progress.tell(Outcome(name, "failed", why))
+
+    def unfinished(wanted: WantedSecret, why: str) -> None:
+        for name in owners(wanted):
+            progress.owe(name, why)
+
+    wanted = wanted_secrets(releases, values)
+    yield from secret_commands(host, wanted, _RESTART_S, missed, unfinished, restart_order(releases))
+
+
+def restart_order(releases: Sequence[Release]) -> list[str]:
+    """All workloads of releases as `namespace/kind/name`, in the order of their installation: servers before users."""
+    return [
+        f"{release.namespace}/{kind.lower()}/{name}"
+        for release in releases
+        for kind, _, name in (workload.partition("/") for workload in release.health)
+    ]
 
 
 def wanted_secrets(releases: Sequence[Release], values: SecretValues) -> list[WantedSecret]:
     """The Secrets of releases, one for each namespace that needs it."""
     found: dict[tuple[str, str], WantedSecret] = {}
+    sources = made_of(releases)
     for release in releases:
         for secret in release.secrets:
             for namespace in (release.namespace or "", *secret.namespaces):
@@ -85,6 +106,8 @@ def wanted_secrets(releases: Sequence[Release], values: SecretValues) -> list[Wa
                     secret.restarts,
                     secret.labels,
                     tuple(key for key, about in secret.keys.items() if not about.rotates and about.kind != "template"),
+                    secret.tells,
+                    sources[secret.name],
                 )
                 found.setdefault(wanted.key, wanted)
     return list(found.values())

@@ -158,6 +158,20 @@ class SecretKey(_Model):
         return self
 
 
+class Tell(_Model):
+    """How a running server is told of a new value, because it keeps a copy of its own."""
+
+    workload: str = Field(
+        pattern=r"^[^/]+/(deployment|statefulset)/[^/]+$", description="Where it runs: `namespace/kind/name`."
+    )
+    container: str = Field(description="The container that the command is run in.")
+    command: tuple[str, ...] = Field(min_length=1, description="Program and arguments, for everybody to read.")
+    stdin: tuple[str, ...] = Field(
+        min_length=1,
+        description="Keys of the Secret whose values it reads from its standard input, each with a newline.",
+    )
+
+
 class Secret(_Model):
     """A Kubernetes Secret that a release needs before it is installed; its name is unique in the catalogue."""
 
@@ -169,9 +183,23 @@ class Secret(_Model):
     restarts: tuple[str, ...] = Field(
         (), description="Workloads to restart when it changes: `namespace/kind/name`; the chart does not by itself."
     )
-    rotation: str = Field(
-        "", description="What else a new value needs to be in force, for people: a server that keeps its own copy."
-    )
+    tells: tuple[Tell, ...] = Field((), description="Servers that are told when it changes, before any restart.")
+    taken_by: str = Field("", description="Who takes a new value over without being told or restarted, for people.")
+
+    @model_validator(mode="after")
+    def _tells_what_it_has(self) -> Secret:
+        for tell in self.tells:
+            if missing := [key for key in tell.stdin if key not in self.keys]:
+                raise ValueError(f"{tell.workload} is told {', '.join(missing)}, which {self.name} does not have")
+        return self
+
+    @property
+    def in_force_by(self) -> tuple[str, ...]:
+        """What brings a new value into force, for people, in the order in which that happens."""
+        taken = [f"taken over by {self.taken_by}"] if self.taken_by else []
+        told = [f"{tell.workload} is told" for tell in self.tells]
+        restarted = [f"{workload} is restarted" for workload in self.restarts]
+        return (*taken, *dict.fromkeys(told), *restarted)
 
 
 class Place(_Model):

@@ -20,6 +20,7 @@ KINDS: tuple[Kind, ...] = (
     "skipped",
 )
 _GONE = ("uninstalled", "uninstalling")
+_WELL = ("installed", "upgraded", "unchanged", "left to Flux")
 
 
 @dataclass
@@ -29,9 +30,19 @@ class Progress:
     platform: Platform
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     leftovers: list[HelmRelease] = field(default_factory=list)
+    owed: dict[str, str] = field(default_factory=dict)
+
+    def owe(self, release: str, why: str) -> None:
+        """Note that a release has failed in the end, even if Helm has its way: a new Secret is not in force yet.
+
+        It is upgraded all the same, because that may be what mends it.
+        """
+        self.owed.setdefault(release, why)
 
     def tell(self, outcome: Outcome) -> None:
         """Note an outcome; the first one of a release counts, as it is the cause of the others."""
+        if outcome.release in self.owed and outcome.kind in _WELL:
+            outcome = Outcome(outcome.release, "failed", self.owed[outcome.release])
         self.outcomes.setdefault(outcome.release, outcome)
 
     def kind(self, release: str) -> Kind | None:

@@ -289,6 +289,19 @@ def touched(releases: Iterable[Release], names: Collection[Name]) -> list[tuple[
     ]
 
 
+def made_of(releases: Iterable[Release]) -> dict[str, frozenset[str]]:
+    """For each Secret of these releases the names of those that its values come from, its own included.
+
+    Raises:
+        SecretsError: the catalogue has a template that can't work.
+    """
+    wanted = definitions(releases)
+    found: dict[str, set[str]] = {}
+    for name in wanted:
+        found.setdefault(name[0], {name[0]}).update(secret for secret, _ in _sources(wanted, name))
+    return {secret: frozenset(names) for secret, names in found.items()}
+
+
 def users(releases: Iterable[Release], names: Collection[Name]) -> tuple[str, ...]:
     """The names of the releases that use these values; see `touched`."""
     return tuple(dict.fromkeys(release.name for release, _ in touched(releases, names)))

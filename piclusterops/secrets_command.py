@@ -196,10 +196,12 @@ def _say_who_gets_it(opened: _Secrets, names: list[Name]) -> None:
     using = dict.fromkeys(release.name for release, _ in secrets_of)
     click.echo(f"In the Secrets of {', '.join(using)} after: {opened.deploy}")
     for release, secret in secrets_of:
+        if secret.tells:
+            click.echo(f"  {release.name}: that tells {', '.join(tell.workload for tell in secret.tells)}")
         if secret.restarts:
             click.echo(f"  {release.name}: that restarts {', '.join(secret.restarts)}")
-        if secret.rotation:
-            click.echo(f"  {release.name}: {secret.rotation}")
+        if secret.taken_by:
+            click.echo(f"  {release.name}: taken over by {secret.taken_by}")
 
 
 @secrets.command()

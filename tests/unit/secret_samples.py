@@ -39,7 +39,15 @@ SECRETS: dict[str, list[dict[str, Any]]] = {
             },
             "namespaces": ["dmz"],
             "labels": {"a/b": "c"},
-            "rotation": "kept by its server: change it there too",
+            "tells": [
+                {
+                    "workload": "data-platform/deployment/queries",
+                    "container": "queries",
+                    "command": ["set-cookie"],
+                    "stdin": ["cookie"],
+                }
+            ],
+            "taken_by": "its operator, which watches it",
         }
     ],
     "names": [{"name": "names", "keys": {"api-token": {"kind": "given", "why": WHY}}}],

@@ -44,6 +44,21 @@ def test_the_first_outcome_counts(progress: Progress) -> None:
     assert progress.kind("sql") == "failed" and progress.failed
 
 
+@pytest.mark.parametrize("kind", ["installed", "upgraded", "unchanged", "left to Flux"])
+def test_a_release_whose_new_secret_is_not_in_force_has_failed_after_its_upgrade(progress: Progress, kind: str) -> None:
+    progress.owe("sql", "its server could not be told\nnext: look")
+    assert progress.kind("sql") is None and progress.obstacle("sql") == "", "it may be upgraded, which may mend it"
+    progress.tell(Outcome("sql", kind))  # type: ignore[arg-type]
+    assert progress.outcomes["sql"] == Outcome("sql", "failed", "its server could not be told\nnext: look")
+    assert progress.obstacle("web") == "sql" and progress.failed
+
+
+def test_another_failure_of_a_release_is_told_first(progress: Progress) -> None:
+    progress.owe("sql", "its server could not be told")
+    progress.tell(Outcome("sql", "failed", "image x can't be had"))
+    assert progress.outcomes["sql"].text == "image x can't be had"
+
+
 def test_the_report_tells_all_that_happened(progress: Progress) -> None:
     progress.tell(Outcome("base", "installed", "base 1.2.3"))
     progress.tell(Outcome("sql", "failed", "image x can't be had\nit is left as it is\nnext: look"))

@@ -166,7 +166,8 @@ def test_rotate_tells_what_is_new_who_gets_it_and_what_else_it_takes(started: Pa
         "As it was, for what it encrypted would be lost: flows/sensitive-key",
         "In the Secrets of flows, queries after: pyinfra -y inventories/prod.py deploys/platform.py",
         "  flows: that restarts data-platform/statefulset/flows",
-        "  queries: kept by its server: change it there too",
+        "  queries: that tells data-platform/deployment/queries",
+        "  queries: taken over by its operator, which watches it",
     ]
     after = exported()
     assert {name for name in after if after[name] != before[name]} == {"flows/password"}
