@@ -34,6 +34,11 @@ path "{KV_MOUNT}/metadata/*" {{
   capabilities = ["read", "list"]
 }}
 """
+#: The audit device: lines of JSON on standard output, with secrets as keyed hashes. A file has to be rotated by someone,
+#: and a vault whose only audit device can't be written to answers nobody; the kubelet rotates standard output, and
+#: Fluentd collects it. (https://developer.hashicorp.com/vault/docs/audit/file, openbao.org/docs/audit/file)
+AUDIT_PATH = "stdout"
+AUDIT_DEVICE: Mapping[str, Any] = {"type": "file", "options": {"file_path": "stdout", "log_raw": "false"}}
 #: Shares that the store is asked for; a vault may have 255, but nobody types so many.
 MOST_SHARES = 20
 _API = "https://127.0.0.1:6443"
@@ -372,6 +377,25 @@ class Vault:
                 self._write(path, body)
                 done.append(title)
         return done
+
+    def audit(self) -> bool:
+        """Turn its audit log on, if it has none; returns whether it was done.
+
+        OpenBao declares its audit device in its configuration, and lets nobody do it here.
+
+        Raises:
+            VaultError: it refuses.
+        """
+        if self._read("sys/audit").data:
+            return False
+        answer = self._send(Request("POST", f"sys/audit/{AUDIT_PATH}", AUDIT_DEVICE, self._token()))
+        if answer.status == 400 and "declarative" in answer.errors:
+            raise VaultError(
+                f"{self.name} has no audit log: it runs with an old configuration, which it reads at its start only.\n"
+                "Next: deploy the platform, delete the pod, and do this again"
+            )
+        self._expect(answer, "does not turn its audit log on")
+        return True
 
     def sync(self, values: Mapping[str, Mapping[str, SecretStr]]) -> list[str]:
         """Put Secrets there, each at ``platform/<name>``; returns the names of those that were new or differed.

@@ -102,7 +102,9 @@ def status(env: str) -> None:
     "--replace-keys", is_flag=True, help="Though the store has keys of another vault, whose backups need them."
 )
 def init(env: str, shares: int, threshold: int, replace_keys: bool) -> None:
-    """Make the vault usable: initialised, unsealed, set up for External Secrets. What is done already is left alone.
+    """Make the vault usable: initialised, unsealed, with an audit log, set up for External Secrets.
+
+    What is done already is left alone.
 
     Its keys and root token go into the store of secrets, and nowhere else.
     """
@@ -120,8 +122,12 @@ def init(env: str, shares: int, threshold: int, replace_keys: bool) -> None:
             click.echo(f"{name} was initialised before.")
         if opened.vault.unseal():
             click.echo(f"{name} is unsealed.")
+        # First, so that what comes next is in there.
+        audited = opened.vault.audit()
         done = opened.vault.configure()
         click.echo("\n".join(f"Made: {line}" for line in done) or "It is set up for External Secrets.")
+        if audited:
+            click.echo("Its audit log is on: it is in the log of its pod.")
 
 
 @vault.command()

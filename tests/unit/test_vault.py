@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from vault_server import FakeVault
 from piclusterops import vault as vault_module
 from piclusterops import vault_command
 from piclusterops.catalogue import catalogue
+from piclusterops.platform import platform_of
 from piclusterops.secrets import UNSEAL, SecretsError, SecretStore, open_store
 from piclusterops.vault import Pod, Request, Vault, VaultError, curl_config, parse
 
@@ -202,6 +204,46 @@ def test_external_secrets_gets_its_engine_login_policy_and_role_once(server: Fak
     assert server.mounts["platform/"] == {"type": "kv", "options": {"version": "2"}}
     server.log.clear()
     assert ready.configure() == [] and server.log == []
+
+
+def test_vault_gets_an_audit_log_on_standard_output_with_no_secret_in_it(server: FakeVault, ready: Vault) -> None:
+    assert ready.audit()
+    assert server.audit == {"stdout/": {"type": "file", "options": {"file_path": "stdout", "log_raw": "false"}}}
+    server.log.clear()
+    assert not ready.audit() and server.log == []
+
+
+def test_an_audit_log_of_someones_own_is_left_as_it_is(server: FakeVault, ready: Vault) -> None:
+    server.audit = {"siem/": {"type": "socket"}}
+    server.log.clear()
+    assert not ready.audit() and server.log == []
+
+
+def test_openbao_has_its_audit_log_from_its_configuration(store: SecretStore) -> None:
+    server = FakeVault(openbao=True)
+    vault = Vault(server.send, store, "vault/openbao-0")
+    vault.initialise(1, 1)
+    vault.unseal()
+    server.log.clear()
+    assert not vault.audit() and server.log == []
+    server.audit = {}
+    said = message(vault.audit)
+    assert "vault/openbao-0 has no audit log: it runs with an old configuration" in said and "Next: " in said
+
+
+@pytest.mark.parametrize("name", ["vault", "openbao"])
+def test_an_audit_log_can_fill_no_volume(name: str) -> None:
+    """Else a vault that can't write it any more answers nobody."""
+    profile = "named" if name == "vault" else "clean"
+    planned = platform_of(cluster(platform_profile=profile)).planned(name)
+    assert planned.values["server"]["auditStorage"] == {"enabled": False}
+    assert not [volume for volume in planned.release.volumes if "audit" in volume.claim]
+    config = planned.values["server"]["standalone"]["config"]
+    # Vault does not know the stanza, OpenBao takes no device from its API.
+    declared = re.search(r'^audit "file" "stdout" \{\n(?:.*\n)*?^\}', config, re.MULTILINE)
+    assert bool(declared) == (name == "openbao")
+    if declared:
+        assert 'file_path = "stdout"' in declared[0] and 'log_raw   = "false"' in declared[0]
 
 
 def test_what_someone_changed_is_mended_and_no_more(server: FakeVault, ready: Vault) -> None:

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from piclusterops.vault import Request, Response
+from piclusterops.vault import AUDIT_DEVICE, Request, Response
 
 Json = dict[str, Any]
 Answer = tuple[int, Json | None]
@@ -34,7 +34,7 @@ _UNAUTHENTICATED = ("sys/init", "sys/unseal", "sys/seal-status", "sys/health")
 class FakeVault:
     """The state of a vault, and its answers."""
 
-    def __init__(self, kind: str = "shamir") -> None:
+    def __init__(self, kind: str = "shamir", openbao: bool = False) -> None:
         self.kind = kind
         self.keys: list[str] = []
         self.root_token = ""
@@ -48,6 +48,9 @@ class FakeVault:
         self.mounts: Json = {"sys/": {"type": "system"}, "cubbyhole/": {"type": "cubbyhole"}}
         self.logins: Json = {"token/": {"type": "token"}}
         self.written: Json = {}
+        #: Audit devices; OpenBao has one in its configuration, and takes none from its API.
+        self.audit: Json = {"stdout/": {"type": "file", **AUDIT_DEVICE}} if openbao else {}
+        self.openbao = openbao
         self.kv: dict[str, list[Json | None]] = {}
         #: Every request but reads: method and path.
         self.log: list[str] = []
@@ -84,6 +87,10 @@ class FakeVault:
             return 200, {**found, "data": found, "request_id": "1", "lease_duration": 0}
         if made := re.fullmatch(r"sys/(mounts|auth)/(.+)", path):
             return self._mount(self.mounts if made[1] == "mounts" else self.logins, f"{made[2]}/", body)
+        if path == "sys/audit":
+            return 200, {**self.audit, "data": self.audit, "request_id": "1"}
+        if device := re.fullmatch(r"sys/audit/(.+)", path):
+            return self._audit(f"{device[1]}/", body)
         if stored := re.fullmatch(r"([^/]+)/data/(.+)", path):
             return self._stored(method, stored[1], stored[2], body)
         return self._setting(method, path, body)
@@ -157,6 +164,12 @@ class FakeVault:
             return 400, {"errors": [f"path is already in use at {path}"]}
         mounts[path] = body
         return 204, None
+
+    def _audit(self, path: str, body: Json) -> Answer:
+        if self.openbao:
+            why = "cannot enable audit device via API; use declarative, config-based audit device management instead"
+            return 400, {"errors": [why]}
+        return self._mount(self.audit, path, body)
 
     def _stored(self, method: str, mount: str, name: str, body: Json) -> Answer:
         if f"{mount}/" not in self.mounts:
