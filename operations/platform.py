@@ -14,6 +14,7 @@ from pyinfra.api import operation
 from piclusterops.catalogue import Release, catalogue
 from piclusterops.facts.cache import cached_fact, forget
 from piclusterops.facts.helm import HelmReleases
+from piclusterops.facts.kube import Nodes
 from piclusterops.facts.snapshot import Query
 from piclusterops.helm_charts import Chart
 from piclusterops.operations.helm import chart_commands
@@ -21,6 +22,7 @@ from piclusterops.operations.helm_release import Wanted, absent_commands, releas
 from piclusterops.operations.kube_secrets import WantedSecret, secret_commands
 from piclusterops.operations.managed import refuse
 from piclusterops.platform import Planned
+from piclusterops.platform_nodes import asks_for_nodes, settled
 from piclusterops.platform_run import Outcome, Progress, leftovers, uninstall_order
 from piclusterops.release_causes import Cause, typed
 from piclusterops.secrets import made_of
@@ -132,6 +134,8 @@ def release(
     if before:
         host.noop(f"{planned.name} has {before.kind} already")
         return
+    if asks_for_nodes(progress.platform, planned.name):
+        planned = settled(progress.platform, planned, cached_fact(Nodes))
     wanted = Wanted(
         planned.name,
         planned.release.namespace or "",

@@ -22,6 +22,7 @@ class KubeNode:
     """A node as the API describes it. `heartbeat` and `created` are RFC 3339 times.
 
     `memory_mib` and `cpu_m` (thousandths of a core) are what it has for pods; 0 when its kubelet did not say.
+    `pod_cidrs` are the networks that its pods get addresses of.
     """
 
     name: str
@@ -38,6 +39,7 @@ class KubeNode:
     annotations: Mapping[str, str] = field(default_factory=dict)
     memory_mib: int = 0
     cpu_m: int = 0
+    pod_cidrs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What a program would like to read, as JSON types."""
@@ -102,6 +104,7 @@ def _node(item: Any) -> KubeNode:
         annotations=meta.get("annotations") or {},
         memory_mib=mebibytes(allocatable.get("memory", "0")),
         cpu_m=millicores(allocatable.get("cpu", "0")),
+        pod_cidrs=tuple(item["spec"].get("podCIDRs") or []),
     )
 
 

@@ -28,6 +28,7 @@ from piclusterops.plan import Plan, steps_of
 from piclusterops.plan_report import show
 from piclusterops.platform import Planned, Platform, platform_of
 from piclusterops.platform_charts import chart_digests, charts_of
+from piclusterops.platform_nodes import settled
 from piclusterops.preflight import HostFacts
 from piclusterops.secrets import SecretsError, open_store
 from piclusterops.session import CommandFailed, HostUnreachable, ask_all, connected_hosts, ssh_command
@@ -104,7 +105,8 @@ def plan_of(platform: Platform, sight: Sight, inventory_path: Path | None) -> Pl
     archives, absent = chart_digests(charts, sight.archives)
     missing, remarks = _missing(platform, inventory_path)
     obstacles = {name: f"by its chart: {why}" for name, why in absent.items()} | missing
-    digests = {name: _wanted(platform.planned(name), charts[name]).digest(found) for name, found in archives.items()}
+    wanted = {name: settled(platform, platform.planned(name), sight.nodes) for name in archives}
+    digests = {name: _wanted(wanted[name], charts[name]).digest(found) for name, found in archives.items()}
     budget = budget_of(platform, rooms_of(cluster, sight.hosts, sight.nodes, sight.stored_mib))
     steps = (*host_steps(cluster, sight.stamps), *steps_of(platform, live, digests, obstacles))
     return Plan(cluster.settings.cluster_name, steps, budget, (*notes, *remarks))

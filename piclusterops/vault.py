@@ -34,9 +34,9 @@ path "{KV_MOUNT}/metadata/*" {{
   capabilities = ["read", "list"]
 }}
 """
-#: The audit device: lines of JSON on standard output, with secrets as keyed hashes. A file has to be rotated by someone,
-#: and a vault whose only audit device can't be written to answers nobody; the kubelet rotates standard output, and
-#: Fluentd collects it. (https://developer.hashicorp.com/vault/docs/audit/file, openbao.org/docs/audit/file)
+#: The audit device: lines of JSON on standard output, with secrets as keyed hashes. A file has to be rotated by
+#: someone, and a vault whose only audit device can't be written to answers nobody; the kubelet rotates standard
+#: output, and Fluentd collects it. (https://developer.hashicorp.com/vault/docs/audit/file, openbao.org/docs/audit/file)
 AUDIT_PATH = "stdout"
 AUDIT_DEVICE: Mapping[str, Any] = {"type": "file", "options": {"file_path": "stdout", "log_raw": "false"}}
 #: Shares that the store is asked for; a vault may have 255, but nobody types so many.

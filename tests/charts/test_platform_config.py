@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    ADDRESSES,
     KUBE_VERSION,
     PROFILES,
     Chart,
@@ -33,7 +34,7 @@ from piclusterops.vault import KV_MOUNT, LOGIN_MOUNT, ROLE, SERVICE_ACCOUNT, SER
 CHART = Chart("platform-config")
 #: The releases that are made of the chart, and the kinds that each of them may install.
 RELEASES: dict[str, set[str]] = {
-    "platform-network": {"IPAddressPool", "L2Advertisement"},
+    "platform-network": {"IPAddressPool", "L2Advertisement", "Service"},
     "platform-issuers": {"ClusterIssuer", "Certificate"},
     "platform-secret-store": {"ClusterSecretStore"},
     "platform-config": {
@@ -128,6 +129,28 @@ def _of(wanted: Platform, name: str) -> list[Manifest]:
 
 
 # -- addresses -------------------------------------------------------------------------------------------------
+
+
+@every_profile
+def test_no_address_of_trinos_has_plain_http(profile: Profile) -> None:
+    """Of its chart's service no address is outside the cluster, and ours has HTTPS alone, for people."""
+    assert planned("trino", profile).values["service"]["type"] == "ClusterIP"
+    (service,) = (one for one in manifests("platform-network", profile) if one["kind"] == "Service")
+    assert service["metadata"]["annotations"] == {"metallb.io/loadBalancerIPs": ADDRESSES["trino"]}
+    spec = service["spec"]
+    assert [(port["port"], port["targetPort"]) for port in spec["ports"]] == [(8443, 8443)]
+    # one at each node would have no policy of its own
+    assert spec["allocateLoadBalancerNodePorts"] is False and spec["externalTrafficPolicy"] == "Local"
+    assert spec["loadBalancerSourceRanges"] == ["192.168.0.0/24", "10.8.0.0/24"]
+
+
+@every_profile
+def test_plain_http_is_at_no_address_outside_the_cluster(profile: Profile) -> None:
+    for release in platform(profile).releases:
+        if release.release.source == "own":
+            for service in (one for one in template_planned(release) if one["kind"] == "Service"):
+                if service["spec"].get("type") == "LoadBalancer":
+                    assert 8080 not in {port["port"] for port in service["spec"]["ports"]}, release.name
 
 
 def test_an_address_is_in_one_pool() -> None:

@@ -7,6 +7,7 @@ Kubernetes. `helm test platform-policies` tries some of it on a real cluster.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from network_policies import Address, End, Network, Pod, network_of
 from unit.k3s_samples import cluster
 
 from piclusterops.catalogue import Profile, catalogue
+from piclusterops.kube_nodes import KubeNode
 from piclusterops.platform import platform_of
+from piclusterops.platform_nodes import settled
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/explanation/platform-zones.md"
 TABLE = re.compile(r"(?<=<!-- who reaches whom -->\n\n).*?(?=\n<!-- end -->)", re.DOTALL)
+CALLS = re.compile(r"(?<=<!-- what kube-apiserver calls -->\n\n).*?(?=\n<!-- end -->)", re.DOTALL)
 
 every_profile = pytest.mark.parametrize("profile", PROFILES)
 
@@ -139,6 +143,27 @@ def test_only_external_secrets_and_prometheus_reach_the_vault(profile: Profile) 
     assert who_reaches("vault/somebody", 8200, profile) == {"external-secrets/somebody", "monitoring/prometheus"}
 
 
+#: Three servers and a worker, on which the vault is; their pods' networks, in the order in which they joined.
+NETWORKS = {"pi-master": 0, "pi-worker-3": 1, "pi-worker-1": 2, "pi-worker-2": 3}
+
+
+@every_profile
+def test_servers_reach_a_vault_on_another_node_and_other_nodes_do_not(profile: Profile) -> None:
+    """With the address of their tunnel, as flannel sends it, or with their own, where it has none."""
+    name = "vault" if profile == "named" else "openbao"
+    chosen = {name: {"node": "pi-worker-3"}}
+    wanted = platform_of(cluster(("master",) * 3 + ("worker",), platform_profile=profile, platform_releases=chosen))
+    nodes = [KubeNode(one, True, "v1", pod_cidrs=(f"10.42.{number}.0/24",)) for one, number in NETWORKS.items()]
+    released = [settled(wanted, wanted.planned(release), nodes) for release in ("platform-base", "platform-policies")]
+    found = network_of([one for planned in released for one in template_planned(planned)], ["default", "kube-system"])
+    vault = pod("vault")
+    for server in ("10.42.0.0", "10.42.2.0", "10.42.3.0", "192.168.0.120", "192.168.0.121", "192.168.0.122"):
+        assert found.allowed(Address(server), vault, 8200), server
+        assert not found.allowed(Address(server), vault, 8201), server
+    for other in ("10.42.1.0", "192.168.0.123", "192.168.0.50", "10.42.0.7", "10.42.4.0"):
+        assert not found.allowed(Address(other), vault, 8200), other
+
+
 @pytest.mark.parametrize(("profile", "port"), [("named", 9000), ("clean", 8333)])
 def test_only_named_pods_and_backups_reach_the_object_store(profile: Profile, port: int) -> None:
     assert who_reaches("object-store/somebody", port, profile) - {"monitoring/prometheus"} == {
@@ -214,18 +239,30 @@ def test_the_metastore_answers_trino_alone(profile: Profile) -> None:
 
 
 @every_profile
-@pytest.mark.parametrize(
-    ("namespace", "port"),
-    [
-        ("metallb-system", 9443),
-        ("cert-manager", 10250),
-        ("external-secrets", 10250),
-        ("cnpg-system", 9443),
-        ("monitoring", 10250),
-        ("logging", 9443),
-        ("longhorn-system", 9502),
-    ],
-)
+def test_trino_is_reached_over_tls_by_people_and_by_programs_that_are_named(profile: Profile) -> None:
+    """And by none of them without TLS, which is for its own nodes."""
+    assert who_reaches("data-platform/trino", 8443, profile) == {
+        *("LAN", "internet", "a router"),  # let in by the address that is published, see loadBalancerSourceRanges
+        *("data-platform/nifi", "data-platform/jupyterlab", "data-platform/code-server", "monitoring/prometheus"),
+    }
+    assert who_reaches("data-platform/trino", 8080, profile) == set()
+
+
+#: What kube-apiserver calls: webhooks and APIs that are pods, by what they are.
+CALLED = {
+    "cert-manager's webhook": ("cert-manager", 10250),
+    "External Secrets' webhook": ("external-secrets", 10250),
+    "MetalLB's webhook": ("metallb-system", 9443),
+    "CloudNativePG's webhook": ("cnpg-system", 9443),
+    "the Prometheus operator's webhook": ("monitoring", 10250),
+    "the Elastic operator's webhook": ("logging", 9443),
+    "Longhorn's webhooks": ("longhorn-system", 9502),
+    "metrics-server": ("kube-system", 10250),
+}
+
+
+@every_profile
+@pytest.mark.parametrize(("namespace", "port"), CALLED.values(), ids=CALLED)
 def test_kube_apiserver_reaches_webhooks_from_its_node(profile: Profile, namespace: str, port: int) -> None:
     """From another node it comes with the address of flannel's interface, which is one of a pod's network."""
     for address in ("192.168.0.120", "10.42.3.0"):
@@ -409,6 +446,16 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def called() -> str:
+    """What kube-apiserver reaches on a node that is not its own, for people."""
+    ways = {"with its server's address": Address("192.168.0.120"), "with flannel's": Address("10.42.3.0")}
+    lines = [f"| kube-apiserver calls | port | {' | '.join(ways)} |", "| --- | --- |" + " --- |" * len(ways)]
+    for title, (namespace, port) in CALLED.items():
+        cells = ["yes" if network().allowed(way, pod(namespace), port) else "**no**" for way in ways.values()]
+        lines.append(f"| {title} ({namespace}) | {port} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def examples() -> list[dict[str, Any]]:
     """The settings that the page shows."""
     found = []
@@ -442,10 +489,13 @@ def test_the_page_shows_how_to_make_an_account() -> None:
     assert accounts == ["ci"]
 
 
-def test_the_page_shows_who_reaches_whom(update_golden: bool) -> None:
+@pytest.mark.parametrize(("place", "computed"), [(TABLE, table), (CALLS, called)], ids=["who", "calls"])
+def test_the_page_shows_who_reaches_whom(
+    place: re.Pattern[str], computed: Callable[[], str], update_golden: bool
+) -> None:
     text = PAGE.read_text(encoding="utf-8")
     if update_golden:
-        PAGE.write_text(TABLE.sub(lambda _: table(), text), encoding="utf-8")
+        PAGE.write_text(place.sub(lambda _: computed(), text), encoding="utf-8")
         return
-    found = TABLE.search(text)
-    assert found and found[0] == table(), "write it anew: pytest tests/charts/test_zones.py --update-golden"
+    found = place.search(text)
+    assert found and found[0] == computed(), "write it anew: pytest tests/charts/test_zones.py --update-golden"

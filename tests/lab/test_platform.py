@@ -252,7 +252,7 @@ def test_pods_and_volumes_are_on_their_nodes_and_services_have_their_addresses(c
     assert addresses["traefik"] == [f"10.{block}.0.201"]
     assert all(addresses.values())
     assert max(Counter(address for (address,) in addresses.values()).values()) == 1
-    assert {"grafana", "nifi", "trino", "jupyterlab", "krakend"} <= set(addresses)
+    assert {"grafana", "nifi", "trino-https", "jupyterlab", "krakend"} <= set(addresses)
 
 
 def leaks(lab: Lab, host: str, secrets: set[str]) -> str:

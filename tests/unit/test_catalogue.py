@@ -261,11 +261,19 @@ def test_a_release_with_volumes_of_its_own_stays_on_its_node() -> None:
 
 
 def test_a_fixed_address_makes_a_service_of_the_load_balancer() -> None:
-    for name in ("trino", "grafana"):
-        service = platform("named").planned(name).values["service"]
-        assert service["type"] == "LoadBalancer"
-        assert service["annotations"] == {"metallb.io/loadBalancerIPs": ADDRESSES[name]}
-        assert platform("named", "one node").planned(name).values["service"]["type"] == "ClusterIP"
+    service = platform("named").planned("grafana").values["service"]
+    assert service["type"] == "LoadBalancer"
+    assert service["annotations"] == {"metallb.io/loadBalancerIPs": ADDRESSES["grafana"]}
+    assert platform("named", "one node").planned("grafana").values["service"]["type"] == "ClusterIP"
+
+
+def test_trino_is_published_by_https_alone() -> None:
+    """Its chart's own service has plain HTTP beside it."""
+    for shape in ("four nodes", "one node"):
+        assert platform("named", shape).planned("trino").values["service"] == {"type": "ClusterIP"}
+    (published,) = platform("named").planned("platform-network").values["services"].values()
+    assert (published["address"], published["port"]) == (ADDRESSES["trino"], 8443)
+    assert "services" not in platform("named", "one node").planned("platform-network").values
 
 
 # -- secrets -------------------------------------------------------------------------------------------------

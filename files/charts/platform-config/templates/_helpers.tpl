@@ -81,6 +81,11 @@ matchExpressions:
 - ipBlock:
     cidr: {{ . }}/32
 {{- end }}
+{{- else if eq .peer "servers" }}
+{{- range concat .policies.apiServers .policies.serverTunnels }}
+- ipBlock:
+    cidr: {{ . }}/32
+{{- end }}
 {{- else if eq .peer "outside" }}
 - ipBlock:
     cidr: 0.0.0.0/0

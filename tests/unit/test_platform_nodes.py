@@ -1,0 +1,74 @@
+"""What the nodes of a cluster add to the platform's values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from k3s_samples import cluster
+
+from piclusterops.kube_nodes import KubeNode, parse_nodes
+from piclusterops.platform import Platform, platform_of
+from piclusterops.platform_nodes import POLICIES, asks_for_nodes, settled, tunnel_addresses
+
+ROLES = ("master", "master", "master", "worker")
+
+
+def platform(vault_on: str = "", profile: str = "named") -> Platform:
+    """Three servers and a worker; the vault is on the first server unless said otherwise."""
+    name = {"named": "vault", "clean": "openbao"}.get(profile, "")
+    choice = {name: {"node": vault_on}} if vault_on else {}
+    return platform_of(cluster(ROLES, platform_profile=profile, platform_releases=choice))
+
+
+def nodes() -> list[KubeNode]:
+    """The nodes of `platform`, which joined in another order than the inventory has."""
+    names = ("pi-worker-2", "pi-master", "pi-worker-3", "pi-worker-1")
+    return [
+        KubeNode(name, True, "v1", pod_cidrs=(f"10.42.{number}.0/24", f"fd00:42:{number}::/64"))
+        for number, name in enumerate(names)
+    ]
+
+
+def tunnels(found: Platform, seen: list[KubeNode] | None) -> object:
+    return settled(found, found.planned(POLICIES), seen).values["networkPolicies"].get("serverTunnels")
+
+
+@pytest.mark.parametrize("profile", ["named", "clean"])
+def test_servers_are_let_in_to_a_vault_on_another_node_with_the_address_of_their_tunnel(profile: str) -> None:
+    found = platform("pi-worker-3", profile)
+    assert asks_for_nodes(found, POLICIES)
+    assert tunnels(found, nodes()) == ["10.42.0.0", "10.42.1.0", "10.42.3.0"], "the worker's is not among them"
+
+
+def test_a_vault_on_the_first_server_costs_no_question() -> None:
+    assert not asks_for_nodes(platform(), POLICIES)
+    assert tunnels(platform(), nodes()) is None
+
+
+def test_a_platform_without_a_vault_asks_nothing() -> None:
+    assert not asks_for_nodes(platform(profile="minimal"), POLICIES)
+
+
+def test_other_releases_ask_nothing() -> None:
+    found = platform("pi-worker-3")
+    assert [one.name for one in found.releases if asks_for_nodes(found, one.name)] == [POLICIES]
+
+
+def test_before_there_is_a_cluster_the_values_are_those_of_the_inventory() -> None:
+    found = platform("pi-worker-3")
+    assert settled(found, found.planned(POLICIES), None) == found.planned(POLICIES)
+
+
+def test_a_node_that_has_no_network_yet_has_no_tunnel() -> None:
+    assert tunnel_addresses(KubeNode("new", True, "v1")) == []
+
+
+def test_networks_of_pods_are_read_from_the_api() -> None:
+    item = {
+        "metadata": {"name": "pi-master"},
+        "spec": {"podCIDR": "10.42.7.0/24", "podCIDRs": ["10.42.7.0/24"]},
+        "status": {"nodeInfo": {"kubeletVersion": "v1"}},
+    }
+    (node,) = parse_nodes(json.dumps({"items": [item]}))
+    assert tunnel_addresses(node) == ["10.42.7.0"]
