@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from piclusterops.catalogue import PERMISSIVE, WEAK_COPYLEFT, Pods, Release, catalogue
+from piclusterops.secrets import touched
 
 _INTRODUCTION = """\
 # Catalogue of the platform
@@ -60,7 +61,7 @@ def reference(releases: Mapping[str, Release] | None = None) -> str:
         members_ = sorted((entry for entry in entries if entry.source == source), key=lambda entry: entry.name)
         if members_:
             blocks.append(_section(title, members_))
-    return "\n".join([*blocks, *_contracts(entries)])
+    return "\n".join([*blocks, *_secrets_in_force(entries), *_contracts(entries)])
 
 
 def _listed(words: frozenset[str]) -> str:
@@ -165,6 +166,40 @@ def _note(release: Release) -> str:
     text = " ".join(" ".join(parts).split())
     # what looks like a command in docs is one to type
     return f"- `{release.name}`: {text.replace('`', '')}"
+
+
+def _secrets_in_force(releases: Sequence[Release]) -> Iterator[str]:
+    """What becomes of a new value of each Secret that has one, in words."""
+    yield "## Secrets\n"
+    yield "What brings a new value of a Secret into force, from left to right, with the deploy after it was replaced.\n"
+    yield "| Secret | Release | Then |\n| --- | --- | --- |"
+    waves = {
+        f"{one.namespace}/{kind.lower()}/{name}": one.wave
+        for one in releases
+        for kind, _, name in (workload.partition("/") for workload in one.health)
+    }
+    for release in sorted(releases, key=lambda entry: entry.name):
+        for secret in release.secrets:
+            changing = [
+                name for name, key in secret.keys.items() if key.rotates and key.kind not in ("static", "template")
+            ]
+            touching = touched(_together(releases, release), [(secret.name, name) for name in changing])
+            ways = dict.fromkeys(way for _, owner in touching for way in owner.in_force_by)
+            if changing:
+                order = sorted(ways, key=lambda way: (_moment(way), waves.get(way.partition(" ")[0], 0)))
+                yield _row((f"`{secret.name}`", f"`{release.name}`", "; ".join(order)))
+    yield ""
+
+
+def _together(releases: Sequence[Release], chosen: Release) -> list[Release]:
+    """A release with all that can be on beside it."""
+    rivals = set(chosen.provides)
+    return [one for one in releases if one.name == chosen.name or not rivals & set(one.provides)]
+
+
+def _moment(way: str) -> int:
+    """The place of a way among others: operators, then servers, then their users."""
+    return next(number for number, word in enumerate(("taken over", "is told", "is restarted")) if word in way)
 
 
 def _contracts(releases: Sequence[Release]) -> Iterator[str]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from k3s_samples import cluster
+from test_helm_release import Run, staged, state, there
 
+from piclusterops.facts.kube import Nodes
+from piclusterops.helm_charts import Chart
 from piclusterops.kube_nodes import KubeNode, parse_nodes
+from piclusterops.operations import platform as operations
+from piclusterops.operations.helm import query_for
+from piclusterops.operations.helm_release import Wanted
 from piclusterops.platform import Platform, platform_of
 from piclusterops.platform_nodes import POLICIES, asks_for_nodes, settled, tunnel_addresses
+from piclusterops.platform_run import Progress
 
 ROLES = ("master", "master", "master", "worker")
 
@@ -72,3 +80,17 @@ def test_networks_of_pods_are_read_from_the_api() -> None:
     }
     (node,) = parse_nodes(json.dumps({"items": [item]}))
     assert tunnel_addresses(node) == ["10.42.7.0"]
+
+
+@pytest.mark.parametrize(("joined", "outcome"), [(nodes(), "unchanged"), (nodes()[:1], None)])
+def test_the_deploy_installs_what_the_nodes_add(tmp_path: Path, joined: list[KubeNode], outcome: str | None) -> None:
+    """A server with another network, such as one that was replaced, is a change of the release."""
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: demo\nversion: 1.2.3\n")
+    chart, found = Chart("demo", "1.2.3", folder=tmp_path), platform("pi-worker-3")
+    planned = found.planned(POLICIES)
+    installed = Wanted(POLICIES, "platform-system", chart, settled(found, planned, nodes()).values)
+    run, progress, query = Run(state(there(installed)), staged(installed)), Progress(found), query_for((chart,))
+    run.facts[Nodes] = joined
+    given = {"progress": progress, "planned": planned, "chart": chart, "hidden": tuple, "query": query}
+    commands = run.of(lambda _: operations.release._inner(**given))  # type: ignore[attr-defined]
+    assert progress.kind(POLICIES) == outcome and bool(commands) == (outcome is None)
