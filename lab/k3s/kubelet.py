@@ -7,6 +7,7 @@ Pod annotations (prefix ``lab/``):
 Images, where one cannot annotate: ``fail.invalid/<failure in lower case>`` fails so, and one whose name contains
 ``no-such-image`` gets ImagePullBackOff. A Node annotated ``lab/down: "true"`` fails: no heartbeat, no Pod moves.
 A file `CAPACITY` on the host says what its Node has, in place of what the host says it is.
+``kubectl exec`` runs nothing: what it would have run is noted in `EXECS`, and answered as `EXEC_ANSWER` says.
 """
 
 import datetime
@@ -20,6 +21,7 @@ import re
 import ssl
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,7 @@ from . import log
 from .api import MERGE, STRATEGIC, Api, ApiError, Json
 from .layout import make_dir
 from .needs import needs
+from .spdy import Streams
 
 HEARTBEAT = 5.0
 TICK = 0.2
@@ -40,6 +43,10 @@ SUPPLY_RETRY = 1.0
 #: Seconds that the first attempt to pull an image takes to fail.
 PULL_FAILS = 1.0
 CAPACITY = Path("/opt/piclusterops-lab/capacity.json")
+#: Each command that was to be run in a container: a line of JSON, with a digest of its standard input.
+EXECS = Path("/opt/piclusterops-lab/execs")
+#: How the next commands end: a number is their exit code, 0 when there is no file; with `hold` none ends.
+EXEC_ANSWER = Path("/opt/piclusterops-lab/exec-answer")
 FAILURES = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "OOMKilled", "Failed", "NeverReady")
 _FAILING_IMAGE = re.compile(r"^fail\.invalid/([a-z]+)")
 
@@ -569,6 +576,31 @@ class _KubeletHandler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         return
 
+    def do_POST(self) -> None:
+        """``kubectl exec``, over SPDY: note the command and a digest of its input, run nothing, say how it ended."""
+        url = urllib.parse.urlsplit(self.path)
+        query, parts = urllib.parse.parse_qs(url.query), url.path.strip("/").split("/")
+        if parts[0] != "exec" or len(parts) != 4 or self.headers.get("Upgrade") != "SPDY/3.1":
+            self.send_error(501, "not implemented by the stand-in kubelet")
+            return
+        self.send_response(101)
+        for name, value in (("Connection", "Upgrade"), ("Upgrade", "SPDY/3.1")):
+            self.send_header(name, value)
+        self.send_header("X-Stream-Protocol-Version", "v4.channel.k8s.io")
+        self.end_headers()
+        self.close_connection = True
+        asked = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"))
+        wanted = {"error"} | {stream for stream, word in asked if query.get(word) in (["1"], ["true"])}
+        streams = Streams(self.rfile, self.wfile)
+        content = streams.read("stdin", lambda opened: opened >= wanted)
+        note_exec(*parts[1:], query.get("command", []), content)
+        code = exec_answer()
+        for stream in sorted(wanted & {"stdout", "stderr"}):
+            streams.write(stream, b"")
+        streams.write("error", json.dumps(exec_status(code)).encode())
+        while self.rfile.read(1):  # a connection that is closed with something unread loses what was written
+            pass
+
     def do_GET(self) -> None:
         parts = self.path.split("?")[0].strip("/").split("/")
         if parts[0] == "containerLogs" and len(parts) == 4:
@@ -583,6 +615,40 @@ class _KubeletHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def note_exec(namespace: str, pod: str, container: str, command: list[str], content: bytes, to: Path = EXECS) -> None:
+    """Note what was to be run in a container."""
+    entry = {
+        "namespace": namespace,
+        "pod": pod,
+        "container": container,
+        "command": command,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    make_dir(to.parent, 0o755)
+    with to.open("a") as stream:
+        stream.write(json.dumps(entry) + "\n")
+
+
+def exec_answer(told: Path = EXEC_ANSWER) -> int:
+    """How a command ends, as soon as it may."""
+    while (word := _read(str(told), "0")) == "hold":
+        time.sleep(TICK)
+    return int(word or 0)
+
+
+def exec_status(code: int) -> Json:
+    """The Status that ends a command with this exit code."""
+    if code == 0:
+        return {"metadata": {}, "status": "Success"}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"command terminated with exit code {code}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
 
 
 def gates_open(pod: Json, gates: list[str]) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -503,6 +504,67 @@ def test_a_workload_is_restarted_after_a_change_of_its_secret_only(cluster: Clus
     assert first
     assert cluster.converge(secret("read", repr({"user": "other"}), more=restarts)).changes == {}
     assert cluster.kubectl(restarted) == first
+
+
+TELL = """
+from piclusterops.catalogue import Tell
+
+tell = Tell(workload="default/deployment/keeper", container="busybox", command=("take", "a new one"), stdin=("key",))
+
+
+def keep(value):
+    wanted = kube.WantedSecret(
+        "told", "default", lambda: {"key": value}, tells=(tell,), restarts=("default/deployment/follower",)
+    )
+    kube.secrets(name="Keep it", secrets=[wanted], timeout_s=60)
+"""
+EXECS, ANSWER = "/opt/piclusterops-lab/execs", "/opt/piclusterops-lab/exec-answer"
+
+
+def execs(cluster: Cluster) -> list[dict[str, object]]:
+    """What kubectl exec was to run, on all nodes: there is one."""
+    return [json.loads(line) for line in out(cluster.lab, SERVER, f"cat {EXECS} 2>/dev/null; true").splitlines()]
+
+
+def test_a_server_is_told_of_its_new_secret_before_its_users_are_restarted(cluster: Cluster) -> None:
+    """By a real kubectl, through a real API server, to a kubelet that notes what it was to run."""
+    mark = "get secret told -o jsonpath='{.metadata.annotations.piclusterops\\.io/digest}'"
+    restarted = (
+        "get deployment follower -o "
+        "jsonpath='{.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}'"
+    )
+
+    def keeping(value: str) -> str:
+        return f"{TELL}\nkeep({value!r})"
+
+    cluster.converge(keeping("first"))
+    assert execs(cluster) == [], "nobody is there to be told"
+    for name in ("keeper", "follower"):
+        cluster.kubectl(f"create deployment {name} --image=busybox")
+    cluster.kubectl("rollout status deployment/keeper --timeout=60s")
+    out(cluster.lab, SERVER, f"echo 1 >{ANSWER}")
+    with process_list() as processes:
+        failed = cluster.run(keeping(PASSWORD), options=("-y", "-vvv", "--debug", "--diff"))
+    assert failed.returncode == 1 and "exit code 1" in failed.output, failed.output[-3000:]
+    assert "default/deployment/keeper could not be told of its new Secret default/told" in failed.output
+    assert cluster.kubectl(restarted) == "" and cluster.kubectl(mark) == "unfinished", "its users have the old one"
+    (told,) = execs(cluster)
+    assert told["command"] == ["take", "a new one"] and told["container"] == "busybox"
+    assert told["sha256"] == sha256(f"{PASSWORD}\n".encode()).hexdigest()
+    assert any("exec -i deployment/keeper" in line for line in processes), "the sampler saw nothing"
+    assert not [line for line in processes if PASSWORD in line] and PASSWORD not in failed.output
+    assert out(cluster.lab, SERVER, WRITTEN.format(PASSWORD, PASSWORD)) == ""
+
+    out(cluster.lab, SERVER, f"echo hold >{ANSWER}")
+    killed = cluster.start(keeping(PASSWORD))
+    wait_for(lambda: len(execs(cluster)) == 2)
+    killed.kill()
+    killed.wait()
+    out(cluster.lab, SERVER, f"rm {ANSWER}")
+    assert cluster.kubectl(mark) == "unfinished"
+    done = cluster.converge(keeping(PASSWORD))
+    assert len(execs(cluster)) == 3 and cluster.kubectl(restarted) and "." in cluster.kubectl(mark), done.output
+    assert cluster.converge(keeping(PASSWORD)).changes == {} and len(execs(cluster)) == 3
 
 
 def test_a_secret_without_its_namespace_names_it(cluster: Cluster) -> None:
