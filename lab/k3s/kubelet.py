@@ -593,7 +593,7 @@ class _KubeletHandler(http.server.BaseHTTPRequestHandler):
         wanted = {"error"} | {stream for stream, word in asked if query.get(word) in (["1"], ["true"])}
         streams = Streams(self.rfile, self.wfile)
         content = streams.read("stdin", lambda opened: opened >= wanted)
-        note_exec(*parts[1:], query.get("command", []), content)
+        note_exec(parts[1], parts[2], parts[3], query.get("command", []), content)
         code = exec_answer()
         for stream in sorted(wanted & {"stdout", "stderr"}):
             streams.write(stream, b"")

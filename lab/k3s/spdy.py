@@ -7,7 +7,7 @@ Sources: the SPDY Protocol Draft 3.1 (frames, and the dictionary of compressed h
 import struct
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from io import BufferedIOBase
 
 _NAMES = (  # noqa: SIM905 - as a list it is a page long
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
@@ -36,7 +36,7 @@ _CONTROL = 0x8003
 class Streams:
     """The streams that the other side opens, by their `streamtype`, on a connection that was upgraded."""
 
-    def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
+    def __init__(self, source: BufferedIOBase, target: BufferedIOBase) -> None:
         self._source, self._target = source, target
         self._inflate = zlib.decompressobj(zdict=DICTIONARY)
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
