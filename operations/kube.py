@@ -16,6 +16,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from piclusterops.catalogue import Tell
 from piclusterops.facts.cache import cached_fact, forget
 from piclusterops.facts.kube import ApiState, KubeApi
 from piclusterops.k3s_config import BINARY, KUBECONFIG
@@ -362,6 +363,7 @@ def secret(
     kept: Sequence[str] = (),
     timeout_s: int = 300,
     server: str | None = None,
+    tells: Sequence[Tell] = (),
 ) -> Any:
     """
     Keep a Kubernetes Secret, from values that are got only when they are needed.
@@ -375,6 +377,7 @@ def secret(
     + kept: keys that data is encrypted with: another value than the cluster has is refused
     + timeout_s: how long a restart may take, in seconds
     + server: name of the host to do it on; on others nothing happens. None: on every host
+    + tells: servers that keep a copy of their own, and the programs that tell them of a change, before any restart
 
     The values travel on stdin and are shown nowhere. What is in the cluster is not read, but for `kept`: an annotation
     with a salted mark of the values, from which they can't be guessed in sensible time, tells whether they are up to
@@ -382,7 +385,7 @@ def secret(
     """
     if _is_elsewhere(server):
         return
-    wanted = WantedSecret(secret, namespace, values, type, tuple(restarts), labels or {}, tuple(kept))
+    wanted = WantedSecret(secret, namespace, values, type, tuple(restarts), labels or {}, tuple(kept), tuple(tells))
     yield from secret_commands(host, [wanted], timeout_s)
 
 
