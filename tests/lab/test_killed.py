@@ -247,7 +247,10 @@ def test_twenty_kills_and_the_next_run_finishes_what_they_began(
     with capsys.disabled():
         print(f"\nphases: {dict(hit)}")
     assert not faults, "\n".join(faults)
-    assert set(hit) == {phase_of(execution.operation) for execution in executions_of(undisturbed)}
+    # The first operation after a change reads the host anew; which one that is depends on the run.
+    changing = {phase_of(operation) for operation in undisturbed.changes}
+    assert set(hit) >= changing | {phase_of(None), "Verify"}
+    assert changing >= {"Base", "Boot", "Network", "SSH server", "Firewall", "K3s"}
     assert hit.total() == KILLS
 
     finished = whole(pair)
