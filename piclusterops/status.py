@@ -9,7 +9,7 @@ from rich.table import Table
 from piclusterops.kube_nodes import KubeNode, extra_nodes
 from piclusterops.settings import Cluster
 
-_COLUMNS = ("Node", "Role", "Ready", "Age", "Version", "Address", "Kubernetes roles", "Taints")
+_COLUMNS = ("Node", "Role", "Ready", "Age", "Version", "Address")
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -24,10 +24,15 @@ def age_text(seconds: int) -> str:
 
 
 def status_table(cluster: Cluster, nodes: Sequence[KubeNode]) -> Table:
-    """A row for each node of the cluster, and for each that the inventory has and the cluster lacks."""
+    """A row for each node of the cluster, and for each that the inventory has and the cluster lacks.
+
+    It fits a terminal of 80 columns as long as no node has taints; these have a line each.
+    """
     table = Table(title=f"Cluster {cluster.settings.cluster_name}")
     for column in _COLUMNS:
-        table.add_column(column, no_wrap=column not in ("Kubernetes roles", "Taints"), overflow="fold")
+        table.add_column(column, no_wrap=True)
+    if any(node.taints for node in nodes):
+        table.add_column("Taints", overflow="fold")
     unknown = extra_nodes(cluster, nodes)
     for node in nodes:
         table.add_row(
@@ -37,10 +42,9 @@ def status_table(cluster: Cluster, nodes: Sequence[KubeNode]) -> Table:
             age_text(node.age_s),
             node.version,
             node.address,
-            ", ".join(node.roles) or "-",
-            ", ".join(node.taints) or "-",
+            *(["\n".join(node.taints)] if node.taints else []),
         )
     for name in missing_nodes(cluster, nodes):
         absent = cluster.node(name)
-        table.add_row(name, absent.role, "[red]missing[/]", "-", "-", absent.address, "-", "-")
+        table.add_row(name, absent.role, "[red]missing[/]", "-", "-", absent.address)
     return table

@@ -40,3 +40,13 @@ def test_the_table_shows_age_taints_and_who_is_missing_or_unknown() -> None:
     assert " 2d " in rows["pi-master"] and "control-plane=true:NoSchedule" in rows["pi-master"]
     assert "(not in the inventory)" in rows["stranger"] and " no " in rows["stranger"]
     assert " missing " in rows["pi-worker-1"]
+
+
+def test_without_taints_the_table_fits_a_terminal_of_80_columns() -> None:
+    wanted = cluster(("master", "worker", "data_node"))
+    nodes = [node(f"pi-worker-{number}", address="192.168.100.121") for number in (1, 2)]
+    output = StringIO()
+    Console(file=output, width=80).print(status_table(wanted, nodes))
+    rows = [line for line in output.getvalue().splitlines() if line.startswith("│")]
+    assert len(rows) == len(wanted.nodes)
+    assert "v1.36.5+k3s1" in rows[0] and "192.168.100.121" in rows[0]
