@@ -81,8 +81,9 @@ RUN_ELSEWHERE = (
     "sudo nft list table inet piclusterops",
     "sudo systemctl stop piclusterops-firewall",
 )
-#: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis or a kubectl.
+#: The mission's one line, which is also typed with -y, and what needs real Raspberry Pis, containers or a kubectl.
 NOT_RUN = (
+    "sudo k3s kubectl -n vault logs vault-0",
     "sudo wg-quick up home",
     "sudo docker build --network host -t app .",
     "git restore inventories/lab.secrets.age",
