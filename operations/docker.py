@@ -13,12 +13,11 @@ from piclusterops.facts.docker import STAMP
 from piclusterops.facts.snapshot import STAMP_DIR, Query, Snapshot, UnitState, snapshot_of
 from piclusterops.host_releases import DOCKER, PACKAGES, node_of
 from piclusterops.host_report import CONTAINER_ENGINES
-from piclusterops.operations.managed import ManagedFile, refuse, set_stamp, unknown_state, write_file
+from piclusterops.operations.managed import BEGUN, ManagedFile, refuse, set_stamp, unknown_state, write_file
 from piclusterops.operations.system import installation
 from piclusterops.session import ssh_command
 from piclusterops.settings import Cluster
 
-_BEGUN = "begun"
 _SERVICE, _SOCKET = UNITS
 # The daemon's file stays: who starts Docker by hand later does not cut the pods off.
 _REMOVAL = (
@@ -61,7 +60,7 @@ def engine(cluster: Cluster, query: Query) -> Any:
     if not stamp and (fault := _foreign(snapshot, same)):
         yield refuse(fault)
         return
-    yield set_stamp(STAMP, _BEGUN)
+    yield set_stamp(STAMP, BEGUN)
     if not same:
         yield write_file(CONF_FILE, file)
     if missing := [name for name in PACKAGES[DOCKER] if name not in snapshot.packages]:

@@ -80,6 +80,10 @@ def write_file(path: str, file: ManagedFile) -> StringCommand:
     )
 
 
+#: A stamp for as long as a change is under way: what is in force is unknown, and the next run finishes it.
+BEGUN = "begun"
+
+
 def set_stamp(name: str, value: str) -> str:
     """Shell that records on the host that `value` is in force, for the next run to compare."""
     path = f"{STAMP_DIR}/{name}"

@@ -12,12 +12,11 @@ from piclusterops.facts.nfs_server import STAMP
 from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, UnitState, snapshot_of
 from piclusterops.host_releases import NFS_SERVER, PACKAGES
 from piclusterops.nfs_server import CONF_FILE, EXPORTS_FILE, SHARE_MODE, UNIT, NfsServer, nfs_server_of, share
-from piclusterops.operations.managed import ManagedFile, set_stamp, unknown_state, write_file
+from piclusterops.operations.managed import BEGUN, ManagedFile, set_stamp, unknown_state, write_file
 from piclusterops.operations.system import installation
 from piclusterops.session import ssh_command
 from piclusterops.settings import Cluster
 
-_BEGUN = "begun"
 # What somebody else exports there stays, and the server with it.
 _REMOVAL = (
     f"rm -f {EXPORTS_FILE} {CONF_FILE} && {{ ! command -v exportfs >/dev/null || exportfs -ra || :; }} && "
@@ -61,7 +60,7 @@ def exported(cluster: Cluster, query: Query) -> Any:
     if running and directory and not differing and stamp == server.mark:
         host.noop(f"{share()} is exported to {len(cluster.nodes)} nodes")
         return
-    yield set_stamp(STAMP, _BEGUN)
+    yield set_stamp(STAMP, BEGUN)
     if not directory:
         yield f"mkdir -p {share()} && chown root:root {share()} && chmod {SHARE_MODE} {share()}"
     for path in differing:
@@ -69,7 +68,7 @@ def exported(cluster: Cluster, query: Query) -> Any:
     if missing := [name for name in PACKAGES[NFS_SERVER] if name not in snapshot.packages]:
         yield installation(missing)
     # Clients wait while the server starts anew; a change of the exports alone does not need that.
-    how = "restart" if CONF_FILE in differing or not running or stamp in (None, _BEGUN) else "reload"
+    how = "restart" if CONF_FILE in differing or not running or stamp in (None, BEGUN) else "reload"
     yield f"{_start(how)} && {set_stamp(STAMP, server.mark)}"
 
 

@@ -14,7 +14,7 @@ from pyinfra.connectors.ssh import SSHConnector
 from piclusterops.facts.snapshot import STAMP_DIR, PathState, Query, Snapshot, UnitState, snapshot_of
 from piclusterops.facts.wireguard import ROUTE_STAMP, STAMP, in_kernel
 from piclusterops.host_releases import PACKAGES, WIREGUARD
-from piclusterops.operations.managed import ManagedFile, refuse, set_stamp, unknown_state, write_file
+from piclusterops.operations.managed import BEGUN, ManagedFile, refuse, set_stamp, unknown_state, write_file
 from piclusterops.operations.system import installation
 from piclusterops.session import ssh_command
 from piclusterops.settings import Cluster
@@ -30,7 +30,6 @@ from piclusterops.wireguard import (
 )
 
 _RUNNING = UnitState("active", "enabled")
-_BEGUN = "begun"
 
 
 def wanted_files(vpn: Vpn) -> dict[str, ManagedFile]:
@@ -90,7 +89,7 @@ def _end(cluster: Cluster, vpn: Vpn, snapshot: Snapshot, before: str) -> Any:
         return
     if before and before != vpn.interface:
         yield _removal(before)
-    yield set_stamp(STAMP, f"{vpn.interface} {_BEGUN}")
+    yield set_stamp(STAMP, f"{vpn.interface} {BEGUN}")
     if missing := [name for name in PACKAGES[WIREGUARD] if name not in snapshot.packages]:
         yield installation(missing)
     if not has_key:
@@ -191,7 +190,7 @@ def way_back(cluster: Cluster, query: Query) -> Any:
     if same and snapshot.units.get(ROUTE_UNIT) == _RUNNING and snapshot.stamps.get(ROUTE_STAMP) == file.state.sha256:
         host.noop(f"the way back to {vpn.network} is kept")
         return
-    yield set_stamp(ROUTE_STAMP, _BEGUN)
+    yield set_stamp(ROUTE_STAMP, BEGUN)
     if not same:
         yield write_file(ROUTE_FILE, file)
     yield (
