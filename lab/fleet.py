@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -50,6 +52,8 @@ CLIENT_MEMORY = "256m"
 ROUTE_METRIC = "4278198272"
 #: Seconds that a host gets from its start to SSH; it takes about 2 s on two idle cores, more when four start at once.
 SSH_TIMEOUT = 90.0
+#: Seconds after which `Lab.exec` looks whether its program has been stopped.
+WAKE_S = 3.0
 #: systemd, logind and dbus of an idle host hold 6 to 7 (counted), and a few more while it boots.
 INOTIFY_PER_HOST = 8
 #: Where a Raspberry Pi has its boot files since bookworm; it was /boot before.
@@ -449,13 +453,16 @@ class Lab:
         if not pid:
             return Result(255, "", f"{host} is not running\n")
         enter = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
-        done = subprocess.run(
-            [*enter, "--", "/usr/bin/env", "-i", f"PATH={HOST_PATH}", "HOME=/root", *argv],
-            input=(input.encode() if isinstance(input, str) else input) if input is not None else b"",
-            capture_output=True,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        command = [*enter, "--", "/usr/bin/env", "-i", f"PATH={HOST_PATH}", "HOME=/root", *argv]
+        given = input.encode() if isinstance(input, str) else input or b""
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    stdout, stderr = process.communicate(given, timeout=WAKE_S)
+                    break
+                # A host that shuts down stops what runs in it before it kills that, and nsenter stops with it for good.
+                process.send_signal(signal.SIGCONT)
+        return Result(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
     def power_cut(self, host: str) -> None:
         """Take the power from a host: nothing is shut down or written, and it stays off."""

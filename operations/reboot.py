@@ -31,7 +31,7 @@ class RebootError(Exception):
     """A host that did not come back from a reboot; the message says what was last seen of it."""
 
 
-def wait_for_new_boot(target: Host, old_boot_id: str, timeout_s: float, interval_s: float = 2.0) -> str:
+def wait_for_new_boot(target: Host, old_boot_id: str, timeout_s: float, interval_s: float = 1.0) -> str:
     """Wait until a rebooting host answers from another boot than the old one.
 
     A host that was told to reboot still answers for a while, from the old boot: only a different boot id over a new

@@ -12,6 +12,9 @@ echo "packages"
 # shellcheck disable=SC2046 -- a list of package names
 $apt -y -o Dpkg::Use-Pty=0 -o DPkg::Options::=--force-unsafe-io install $(cat /mnt/packages)
 
+# Raspberry Pi OS has nfs-common, and what that brings along does not run (pi-gen, stage2/01-sys-tweaks).
+SYSTEMD_OFFLINE=1 systemctl --quiet disable rpcbind.service rpcbind.socket
+
 echo "rule flushing tool"
 # Outside PATH and the package database: the host has no nftables until the deploy installs it.
 tools=/opt/piclusterops-lab
@@ -55,7 +58,7 @@ printf '[Unit]\nConditionVirtualization=\n[Service]\nExecStartPost=/bin/touch /r
 # What makes no sense without hardware, or would reach for the network.
 for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount getty.target console-getty.service \
-    systemd-random-seed.service; do
+    systemd-random-seed.service run-rpc_pipefs.mount; do
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 : >/etc/machine-id

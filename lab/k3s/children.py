@@ -95,8 +95,11 @@ class Children:
             if child.process.poll() is not None:
                 raise Fatal(f"{CALLED.get(child.name, child.name)} exited: {child.last_words()}")
 
-    def stop(self, patience: float = 3) -> None:
-        """SIGTERM to all but etcd, then to etcd; SIGKILL to what is left after ``patience`` seconds each."""
+    def stop(self, patience: float = 1) -> None:
+        """SIGTERM to all but etcd, then to etcd; SIGKILL to what is left after ``patience`` seconds each.
+
+        The API server alone would wait for its watchers, which the agents are, for a minute; K3s does not.
+        """
         for group in (
             [c for c in self.running if c.name != "etcd"],
             [c for c in self.running if c.name == "etcd"],

@@ -24,10 +24,12 @@ LAB_ARGUMENTS = [
     "--max-wals=1",
     "--max-snapshots=1",
     "--auto-compaction-retention=10m",
-    "--heartbeat-interval=300",
-    "--election-timeout=3000",
     "--log-level=warn",
 ]
+# The server that founds a cluster is mostly its only member, and waits for one election timeout, or nearly two, at each
+# start: etcd's default. Those that join are patient, because all of them share the lab's few cores.
+FOUNDER = ["--heartbeat-interval=100", "--election-timeout=1000"]
+JOINER = ["--heartbeat-interval=300", "--election-timeout=3000"]
 
 
 class EtcdError(Exception):
@@ -134,8 +136,13 @@ def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def arguments(name: str, data: Path, tls: Path, address: str, cluster: str, state: str, extra: list[str]) -> list[str]:
-    """Command line of a member with TLS; ``cluster`` is etcd's --initial-cluster, ``state`` is new or existing."""
+def arguments(
+    name: str, data: Path, tls: Path, address: str, cluster: str, state: str, timing: list[str], extra: list[str]
+) -> list[str]:
+    """Command line of a member with TLS.
+
+    ``cluster`` is etcd's --initial-cluster, ``state`` is new or existing, ``timing`` is FOUNDER or JOINER.
+    """
     peer, client = f"https://{address}:{PEER_PORT}", f"https://{address}:{CLIENT_PORT}"
     return [
         f"--name={name}",
@@ -156,6 +163,7 @@ def arguments(name: str, data: Path, tls: Path, address: str, cluster: str, stat
         f"--peer-trusted-ca-file={tls}/peer-ca.crt",
         "--peer-client-cert-auth=true",
         *LAB_ARGUMENTS,
+        *timing,
         *(f"--{argument}" for argument in extra),
     ]
 

@@ -138,6 +138,7 @@ def _forget_peers(layout: Layout, data: Path, name: str, password: str, stop: th
                 f"--listen-peer-urls={peer_url}",
                 "--force-new-cluster",
                 *etcd.LAB_ARGUMENTS,
+                *etcd.FOUNDER,
             ],
         )
         client = etcd.Client("127.0.0.1", None, CLIENT_PORT)

@@ -420,7 +420,8 @@ class Server:
             cluster = self._announce(remote, name, address)
             state = "existing"
         extra = [a.lstrip("-") for a in self.options.many("etcd-arg")]
-        self.children.start("etcd", etcd.arguments(name, data, tls, address, cluster, state, extra))
+        timing = etcd.JOINER if self.options.text("server") else etcd.FOUNDER
+        self.children.start("etcd", etcd.arguments(name, data, tls, address, cluster, state, timing, extra))
         local = etcd.Client("127.0.0.1", tls)
         if remote:
             etcd.promote(remote, address, self.alive)

@@ -106,7 +106,7 @@ def test_a_bare_host_looks_like_a_raspberry_pi(lab: Lab) -> None:
     test -f /run/systemd/timesync/synchronized
     systemctl is-active systemd-timesyncd
     systemctl is-system-running
-    ! command -v nft && ! command -v curl && ! command -v iptables
+    ! command -v nft && ! command -v jq && ! command -v iptables
     test -z "$(/opt/piclusterops-lab/nft/run list ruleset)"
     """
     done = lab.exec("pi-worker-2", ["sh", "-c", script])
@@ -245,6 +245,11 @@ def test_exec_passes_input_and_tells_the_exit_code(lab: Lab) -> None:
     assert lab.exec("pi-master", ["cat"], input=text).stdout == text
     done = lab.exec("pi-master", ["sh", "-c", "echo out; echo err >&2; exit 7"])
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+def test_exec_wakes_what_was_stopped_as_a_host_does_that_shuts_down(lab: Lab) -> None:
+    done = lab.exec("pi-master", ["sh", "-c", "kill -STOP $$; echo awake"])
+    assert (done.returncode, done.stdout) == (0, "awake\n")
 
 
 def test_boot_files_can_be_in_the_old_place(second: Lab) -> None:
