@@ -94,28 +94,22 @@ def platform(cluster: Cluster) -> None:
     operations.charts(
         name="Stage the charts", progress=progress, charts=charts, query=query, lock_file=settings.lock_file
     )
-    first = [planned for planned in wanted.releases if planned.name == BASE]
-    for planned in host.loop(first):
-        operations.release(
-            name=f"Release {planned.name}",
-            progress=progress,
-            planned=planned,
-            chart=charts[planned.name],
-            hidden=hidden,
-            query=query,
-            _ignore_errors=True,
-        )
+
+    def releases(of_base: bool) -> None:
+        for planned in host.loop([one for one in wanted.releases if (one.name == BASE) is of_base]):
+            operations.release(
+                name=f"Release {planned.name}",
+                progress=progress,
+                planned=planned,
+                chart=charts[planned.name],
+                hidden=hidden,
+                query=query,
+                _ignore_errors=True,
+            )
+
+    releases(of_base=True)
     operations.secrets(name="Keep the Secrets", progress=progress, values=values)
-    for planned in host.loop([planned for planned in wanted.releases if planned.name != BASE]):
-        operations.release(
-            name=f"Release {planned.name}",
-            progress=progress,
-            planned=planned,
-            chart=charts[planned.name],
-            hidden=hidden,
-            query=query,
-            _ignore_errors=True,
-        )
+    releases(of_base=False)
     for planned in wanted.releases:
         pod = pod_of([planned.release])
         if pod:

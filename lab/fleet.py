@@ -410,7 +410,7 @@ class Lab:
             if result.returncode == 0:
                 return
             error = result.stderr.strip()
-            time.sleep(0.1)
+            time.sleep(0.3)
         raise LabError(f"lab {self.name}: {name} does not answer SSH: {error}; see: picluster lab logs {name}")
 
     def ssh_command(self, host: str, connect_timeout: int = 10) -> list[str]:
@@ -454,12 +454,14 @@ class Lab:
             return Result(255, "", f"{host} is not running\n")
         enter = ["nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
         command = [*enter, "--", "/usr/bin/env", "-i", f"PATH={HOST_PATH}", "HOME=/root", *argv]
-        given = input.encode() if isinstance(input, str) else input or b""
+        given = input.encode() if isinstance(input, str) else input
         with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
             while True:
-                with suppress(subprocess.TimeoutExpired):
+                try:
                     stdout, stderr = process.communicate(given, timeout=WAKE_S)
                     break
+                except subprocess.TimeoutExpired:
+                    given = None  # it has been taken
                 # A host that shuts down stops what runs in it before it kills that, and nsenter stops with it for good.
                 process.send_signal(signal.SIGCONT)
         return Result(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))

@@ -120,7 +120,7 @@ def until(condition: Callable[[], Any], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.3)
+        time.sleep(1)  # each look may be a kubectl, which takes the processor from what is waited for
 
 
 def kill_before_confirmation(lab: Lab, operations: str, deploy: str, folder: Path, **settings: object) -> None:

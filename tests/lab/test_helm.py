@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from processes import process_list
-from runs import REPOSITORY, Run, out, pyinfra
+from runs import REPOSITORY, Run, out, pyinfra, until
 
 from piclusterops.lab.fleet import Lab
 from piclusterops.paths import cache_root
@@ -190,13 +190,6 @@ def release(name: str = "web", more: str = "", **values: object) -> str:
     )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     lab = Lab(f"{os.environ.get('PICLUSTEROPS_LAB', 'test')}-helm")
@@ -316,7 +309,7 @@ def test_a_release_that_a_killed_run_left_pending_is_unlocked(cluster: Cluster) 
     cluster.converge(release(greeting="hello"))
     revision, _ = cluster.status("web")
     run = cluster.start(release(greeting="hello", image="no-such-image:1"))
-    wait_for(lambda: cluster.status("web") == (revision + 1, "pending-upgrade"))
+    until(lambda: cluster.status("web") == (revision + 1, "pending-upgrade"))
     run.kill()
     run.wait()
     out(cluster.lab, SERVER, "pkill -KILL -x helm")
@@ -331,7 +324,7 @@ def test_a_run_waits_for_what_a_killed_one_still_has_at_work(cluster: Cluster) -
     cluster.converge(release(greeting="hello"))
     revision, _ = cluster.status("web")
     run = cluster.start(release(greeting="first", hook="busybox"))
-    wait_for(lambda: cluster.status("web")[0] == revision + 1)
+    until(lambda: cluster.status("web")[0] == revision + 1)
     run.kill()
     run.wait()
     cluster.converge(release(greeting="second"))
@@ -383,7 +376,7 @@ def test_a_release_that_flux_is_in_charge_of_is_left_to_it(cluster: Cluster) -> 
     cluster.converge(release(greeting="hello"))
     before = cluster.status("web")
     cluster.apply(FLUX)
-    wait_for(lambda: "helmreleases" in cluster.kubectl("api-resources --api-group=helm.toolkit.fluxcd.io -o name"))
+    until(lambda: "helmreleases" in cluster.kubectl("api-resources --api-group=helm.toolkit.fluxcd.io -o name"))
     cluster.apply(HELM_RELEASE)
     try:
         left = cluster.run(release(greeting="other"), options=("-y", "-v"))
@@ -407,7 +400,7 @@ def test_what_an_operator_makes_of_a_release_is_waited_for(cluster: Cluster) -> 
         assert failed.returncode == 1
         assert "release db was not installed: Cluster db is not ready" in failed.output
         run = cluster.start(operation.replace("timeout_s=8", "timeout_s=60"))
-        wait_for(lambda: cluster.status("db") == (2, "deployed"))
+        until(lambda: cluster.status("db") == (2, "deployed"))
         time.sleep(2)
         assert run.poll() is None, "it did not wait"
         ready = '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}'
@@ -557,7 +550,7 @@ def test_a_server_is_told_of_its_new_secret_before_its_users_are_restarted(clust
 
     out(cluster.lab, SERVER, f"echo hold >{ANSWER}")
     killed = cluster.start(keeping(PASSWORD))
-    wait_for(lambda: len(execs(cluster)) == 2)
+    until(lambda: len(execs(cluster)) == 2)
     killed.kill()
     killed.wait()
     out(cluster.lab, SERVER, f"rm {ANSWER}")
