@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from . import log
-from .layout import KUBE_BINARIES, LAZY_GC
+from .layout import KUBE_BINARIES
 from .log import Fatal
 
 # What K3s calls the components that run inside it.
@@ -82,7 +82,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env={**os.environ, "GOMAXPROCS": "2", "GOGC": LAZY_GC, **(environment or {})},
+                env={**os.environ, "GOMAXPROCS": "2", **(environment or {})},
                 start_new_session=True,
             )
         child = Child(name, process, log_file)

@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 
 KUBE_BINARIES = Path(os.environ.get("K3S_STANDIN_KUBE", "/opt/piclusterops-lab/kube"))
-# GOGC of these programs: they collect garbage less often, a fifth less of the processor at their start for more memory.
-LAZY_GC = "400"
 NODE_PASSWORD = Path("/etc/rancher/node/password")
 KUBECONFIG = Path("/etc/rancher/k3s/k3s.yaml")
 DEFAULT_DATA_DIR = "/var/lib/rancher/k3s"
