@@ -72,7 +72,7 @@ test-shell: $(READY)  ## What runs on hosts, under dash; the firewall in network
 
 # Much of a lab test is waiting, so there are more files at a time than cores. The longest ones begin.
 LAB_STREAMS ?= 3
-LAB_FILES := $(patsubst %,tests/lab/test_%.py,platform site docs killed helm firewall k3s)
+LAB_FILES := $(patsubst %,tests/lab/test_%.py,platform site helm docs killed firewall k3s vpn fleet standin)
 LAB_FILES += $(filter-out $(LAB_FILES),$(wildcard tests/lab/test_*.py))
 test-lab: $(READY)  ## Whole verbs on hosts in containers (needs root)
 	@echo "==> $(LAB_STREAMS) files of tests at a time; what one prints is in build/lab/, and comes here when it has ended"
