@@ -309,7 +309,7 @@ def test_a_release_that_a_killed_run_left_pending_is_unlocked(cluster: Cluster) 
     cluster.converge(release(greeting="hello"))
     revision, _ = cluster.status("web")
     run = cluster.start(release(greeting="hello", image="no-such-image:1"))
-    until(lambda: cluster.status("web") == (revision + 1, "pending-upgrade"))
+    until(lambda: cluster.status("web") == (revision + 1, "pending-upgrade"), 30)
     run.kill()
     run.wait()
     out(cluster.lab, SERVER, "pkill -KILL -x helm")
@@ -324,7 +324,7 @@ def test_a_run_waits_for_what_a_killed_one_still_has_at_work(cluster: Cluster) -
     cluster.converge(release(greeting="hello"))
     revision, _ = cluster.status("web")
     run = cluster.start(release(greeting="first", hook="busybox"))
-    until(lambda: cluster.status("web")[0] == revision + 1)
+    until(lambda: cluster.status("web")[0] == revision + 1, 30)
     run.kill()
     run.wait()
     cluster.converge(release(greeting="second"))
@@ -376,7 +376,7 @@ def test_a_release_that_flux_is_in_charge_of_is_left_to_it(cluster: Cluster) -> 
     cluster.converge(release(greeting="hello"))
     before = cluster.status("web")
     cluster.apply(FLUX)
-    until(lambda: "helmreleases" in cluster.kubectl("api-resources --api-group=helm.toolkit.fluxcd.io -o name"))
+    until(lambda: "helmreleases" in cluster.kubectl("api-resources --api-group=helm.toolkit.fluxcd.io -o name"), 30)
     cluster.apply(HELM_RELEASE)
     try:
         left = cluster.run(release(greeting="other"), options=("-y", "-v"))
@@ -400,7 +400,7 @@ def test_what_an_operator_makes_of_a_release_is_waited_for(cluster: Cluster) -> 
         assert failed.returncode == 1
         assert "release db was not installed: Cluster db is not ready" in failed.output
         run = cluster.start(operation.replace("timeout_s=8", "timeout_s=60"))
-        until(lambda: cluster.status("db") == (2, "deployed"))
+        until(lambda: cluster.status("db") == (2, "deployed"), 30)
         time.sleep(2)
         assert run.poll() is None, "it did not wait"
         ready = '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}'
@@ -550,7 +550,7 @@ def test_a_server_is_told_of_its_new_secret_before_its_users_are_restarted(clust
 
     out(cluster.lab, SERVER, f"echo hold >{ANSWER}")
     killed = cluster.start(keeping(PASSWORD))
-    until(lambda: len(execs(cluster)) == 2)
+    until(lambda: len(execs(cluster)) == 2, 30)
     killed.kill()
     killed.wait()
     out(cluster.lab, SERVER, f"rm {ANSWER}")

@@ -327,8 +327,12 @@ def test_a_controller_that_is_killed_leaves_what_the_next_run_finishes(site: Lab
     if "pi-worker-4" in {node.name for node in site.fleet.nodes}:
         site.remove_node("pi-worker-4")
     site.recreate(*NODES)
-    # moments of the waiting between two SSH executions; test_killed.py has those within them
-    for marker, delay in (("Run K3s on pi-master", 4), ("Join new agents", 0.5)):
+    for marker, delay in (
+        ("Stage the K3s release", 0.3),
+        ("Run K3s on pi-master", 0.5),
+        ("Run K3s on pi-master", 4),
+        ("Join new agents", 0.5),
+    ):
         kill_at(site, marker, delay)
     result = run(site)
     assert result.returncode == 0, result.output[-5000:]
